@@ -1,0 +1,1 @@
+"""Fills the index: sources -> documents -> passages -> a new index generation."""

@@ -1,0 +1,1 @@
+"""One module a source; each yields Documents and names what it left out."""

@@ -1,0 +1,1 @@
+"""Metaflowbot: answers the Metaflow community's questions, with citations that hold."""

@@ -1,0 +1,195 @@
+"""The nouns, frozen.
+
+    Document -> Section -> Passage        what was read
+    Question -> Hit -> Citation -> Answer what was asked, found and said
+    Feedback                              what the reader thought of it
+
+Scores are unit-free and comparable only within one answer. Times are milliseconds, costs US
+dollars, sizes tokens of the model's own encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["user", "assistant"]
+Verdict = Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a document under one heading.
+
+    `headings` is the path of headings from the page's title down, without the title itself, so
+    the lead of a page has none. `anchor` is the fragment that opens it in a browser ('' for the
+    lead). `text` is Markdown without front matter, JSX, HTML or entities; links are absolute.
+    """
+
+    headings: tuple[str, ...]
+    anchor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source document: a page, an API object, a thread.
+
+    `id` is stable for good (see the contract's table of ids). `defines` are the dotted names of
+    the API objects for which this document is the reference, e.g. `metaflow.Run.data`. `version`
+    says which Metaflow version or date the text speaks of, '' where unknown.
+    """
+
+    id: str
+    source: str
+    title: str
+    url: str
+    sections: tuple[Section, ...]
+    defines: frozenset[str] = frozenset()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A span of one section, small enough to embed and to quote.
+
+    `id` is the document's id, '#', and the passage's ordinal in the document. `text` is a
+    verbatim span of the section's text; `title` and `headings` are carried for searching and
+    showing. `url` opens the section.
+    """
+
+    id: str
+    document_id: str
+    source: str
+    title: str
+    headings: tuple[str, ...]
+    url: str
+    text: str
+
+    @property
+    def heading(self) -> str:
+        """The heading path below the title as one line, '' for a page's lead."""
+        return " > ".join(self.headings)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation before the question."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks, with the conversation before it, oldest turn first.
+
+    `sources` limits the search to those source names; empty means all.
+    """
+
+    text: str
+    history: tuple[Turn, ...] = ()
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document found for a query, through its best passages, best first (never empty)."""
+
+    rank: int
+    score: float
+    passages: tuple[Passage, ...]
+
+    @property
+    def best(self) -> Passage:
+        """The passage that matched best."""
+        return self.passages[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The hits for one query, best first, with what is needed to judge and repeat them.
+
+    `coverage` is the share (0 to 1) of the query's informative terms that the best hits contain;
+    `similarity` is the highest cosine (-1 to 1) between the query and a passage.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    generation: str
+    took_ms: float
+    coverage: float = 0.0
+    similarity: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """Where a statement comes from: `quote` is a span of the document `document_id`."""
+
+    n: int
+    document_id: str
+    title: str
+    url: str
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the chat model consumed, in the provider's own numbers. All zero without a model."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer with verified citations, or an abstention.
+
+    Every `[n]` in `text` is the `n` of one of `citations`. When `abstained`, the text says that
+    the sources do not cover the question and names the nearest pages, which are the citations.
+    `confidence` is 0 to 1. `model` is 'none' for an extractive answer. `notice` is one line for
+    the reader when something fell short (a model that did not answer), '' otherwise.
+    """
+
+    id: str
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    abstained: bool
+    confidence: float
+    model: str
+    prompt_version: str
+    generation: str
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage = Usage()
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A step on the way to an answer: 'searching', 'reading' (with its hits) or 'checking'."""
+
+    step: Literal["searching", "reading", "checking"]
+    hits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of an answer's text, already checked; the pieces join to the whole text."""
+
+    text: str
+
+
+AnswerEvent = Progress | Delta | Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One person's verdict on one answer; a second verdict of that person replaces the first."""
+
+    answer_id: str
+    person: str
+    verdict: Verdict
+    reason: str = ""

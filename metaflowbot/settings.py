@@ -1,0 +1,231 @@
+"""One Settings object: the only reader of the environment and of metaflowbot.toml.
+
+Environment variables carry secrets and what differs between deployments; the TOML file carries
+the rest; where both name a thing the environment wins. Every key has a working default and an
+unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from metaflowbot.errors import SettingsError
+
+DOCS_REPOSITORY = "https://github.com/Netflix/metaflow-docs"
+
+# Environment variable -> field of Settings. The contract's names.
+_ENVIRONMENT = {
+    "METAFLOWBOT_HOME": "home",
+    "METAFLOWBOT_DATABASE_URL": "database_url",
+    "METAFLOWBOT_CHAT_MODEL": "chat_model",
+    "METAFLOWBOT_EMBEDDING_MODEL": "embedding_model",
+    "METAFLOWBOT_MODEL_TIMEOUT": "model_timeout",
+    "METAFLOWBOT_API_TOKEN": "api_token",
+    "OPENAI_API_KEY": "openai_api_key",
+    "OPENAI_BASE_URL": "openai_base_url",
+    "SLACK_BOT_TOKEN": "slack_bot_token",
+    "SLACK_APP_TOKEN": "slack_app_token",
+    "SLACK_SIGNING_SECRET": "slack_signing_secret",
+    "SLACK_API_URL": "slack_api_url",
+    "CHROMA_HOST": "chroma_host",
+    "CHROMA_PORT": "chroma_port",
+    "CHROMA_AUTH_TOKEN": "chroma_auth_token",
+}
+_SECRETS = {
+    "api_token",
+    "openai_api_key",
+    "slack_bot_token",
+    "slack_app_token",
+    "slack_signing_secret",
+    "chroma_auth_token",
+    "database_url",
+}
+_VARIABLES = {field: variable for variable, field in _ENVIRONMENT.items()}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DocsSource(_Table):
+    """A Docusaurus tree; R pages and programme pages are left out unless `include` names them."""
+
+    location: str = DOCS_REPOSITORY
+    include: tuple[str, ...] = ()
+
+
+class LabsSource(_Table):
+    location: str = ""
+
+
+class SlackSource(_Table):
+    location: str = ""
+    channels: tuple[str, ...] = ()
+
+
+class GitHubSource(_Table):
+    location: str = ""
+
+
+class Sources(_Table):
+    docs: DocsSource = DocsSource()
+    labs: LabsSource = LabsSource()
+    slack: SlackSource = SlackSource()
+    github: GitHubSource = GitHubSource()
+
+
+class Trenches(_Table):
+    channel: str = ""
+    maintainers: tuple[str, ...] = ()
+
+
+class Channel(_Table):
+    answer: Literal["mentions", "questions", "suggest", "off"] = "mentions"
+
+
+class Settings(_Table):
+    """All settings, checked. Secrets print as asterisks."""
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".metaflowbot")
+    database_url: SecretStr = SecretStr("")
+    chat_model: str = ""
+    embedding_model: str = "local"
+    model_timeout: float = Field(default=30.0, gt=0, le=600)
+    api_token: SecretStr = SecretStr("")
+    openai_api_key: SecretStr = SecretStr("")
+    openai_base_url: str = ""
+    slack_bot_token: SecretStr = SecretStr("")
+    slack_app_token: SecretStr = SecretStr("")
+    slack_signing_secret: SecretStr = SecretStr("")
+    slack_api_url: str = "https://slack.com/api/"
+    chroma_host: str = ""
+    chroma_port: int = Field(default=8000, gt=0, lt=65536)
+    chroma_auth_token: SecretStr = SecretStr("")
+    sources: Sources = Sources()
+    trenches: Trenches = Trenches()
+    channels: Mapping[str, Channel] = Field(default_factory=dict)
+
+    @field_validator("chat_model", "embedding_model")
+    @classmethod
+    def _provider_and_model(cls, value: str) -> str:
+        if value in ("", "none", "local") or all(value.partition(":")):
+            return value
+        raise ValueError("must be 'provider:model', e.g. 'openai:gpt-5-mini'")
+
+    @field_validator("slack_api_url")
+    @classmethod
+    def _ends_in_api(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")) or not value.endswith("/api/"):
+            raise ValueError("must be an http(s) URL that ends in '/api/'")
+        return value
+
+    @field_validator("slack_bot_token", "slack_app_token")
+    @classmethod
+    def _token_kind(cls, value: SecretStr, info: object) -> SecretStr:
+        field = getattr(info, "field_name", "")
+        prefix = "xoxb-" if field == "slack_bot_token" else "xapp-"
+        if value.get_secret_value() and not value.get_secret_value().startswith(prefix):
+            raise ValueError(f"must start with '{prefix}'")
+        return value
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database: the URL that is set, else SQLite under the home."""
+        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'metaflowbot.db'}"
+
+    @property
+    def model(self) -> str:
+        """The chat model as 'provider:model', or 'none'."""
+        if self.chat_model:
+            return self.chat_model
+        return "openai:gpt-5-mini" if self.openai_api_key.get_secret_value() else "none"
+
+    @property
+    def slack_mode(self) -> Literal["socket", "http", "off"]:
+        """How Slack reaches us: by the tokens that are set."""
+        if not self.slack_bot_token.get_secret_value():
+            return "off"
+        if self.slack_app_token.get_secret_value():
+            return "socket"
+        return "http" if self.slack_signing_secret.get_secret_value() else "off"
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read metaflowbot.toml and the environment; raise SettingsError on the first wrong setting."""
+    path = Path(environment.get("METAFLOWBOT_CONFIG") or "metaflowbot.toml")
+    values = _read_toml(path, required="METAFLOWBOT_CONFIG" in environment)
+    origin = dict.fromkeys(values, str(path))
+    for variable, field in _ENVIRONMENT.items():
+        if environment.get(variable):
+            values[field] = environment[variable]
+            origin[field] = variable
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path, origin)) from None
+    _check_together(settings)
+    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+
+def _read_toml(path: Path, *, required: bool) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingsError(f"METAFLOWBOT_CONFIG: there is no file {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path} can't be read as TOML: {error}") from None
+    for field in _SECRETS & values.keys():
+        raise SettingsError(f"{path}: {field} is a secret: set {_VARIABLES[field]} instead")
+    return values
+
+
+def _explain(error: ValidationError, path: Path, origin: Mapping[str, str]) -> str:
+    """One line for the first fault: which setting, what is wrong with it. Never its value."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    keys = [str(part) for part in fault["loc"]]
+    name = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: unknown key '{name}': remove it or correct its spelling"
+    where = origin.get(keys[0], str(path))
+    named = where if where in _ENVIRONMENT else f"{where}: {name}"
+    return f"{named} {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _check_together(settings: Settings) -> None:
+    bot, app, secret = (
+        value.get_secret_value()
+        for value in (
+            settings.slack_bot_token,
+            settings.slack_app_token,
+            settings.slack_signing_secret,
+        )
+    )
+    if bot and not (app or secret):
+        raise SettingsError(
+            "SLACK_BOT_TOKEN is set alone: set SLACK_APP_TOKEN as well for Socket Mode, "
+            "or SLACK_SIGNING_SECRET for HTTP mode"
+        )
+    if (app or secret) and not bot:
+        name = "SLACK_APP_TOKEN" if app else "SLACK_SIGNING_SECRET"
+        raise SettingsError(f"{name} is set without SLACK_BOT_TOKEN: set the bot's token (xoxb-…)")
+    if settings.model.startswith("openai:") and not settings.openai_api_key.get_secret_value():
+        raise SettingsError(
+            f"METAFLOWBOT_CHAT_MODEL is '{settings.model}' but OPENAI_API_KEY is not set: "
+            "set the key, or METAFLOWBOT_CHAT_MODEL=none to answer without a model"
+        )
+    if (
+        settings.embedding_model.startswith("openai:")
+        and not settings.openai_api_key.get_secret_value()
+    ):
+        raise SettingsError(
+            f"METAFLOWBOT_EMBEDDING_MODEL is '{settings.embedding_model}' but OPENAI_API_KEY is "
+            "not set: set the key, or METAFLOWBOT_EMBEDDING_MODEL=local"
+        )
