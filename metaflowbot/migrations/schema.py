@@ -1,0 +1,82 @@
+"""The tables as the migrations leave them, for the store's statements (a test compares the two)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+
+class UtcTime(sa.TypeDecorator[datetime]):
+    """An aware time in UTC; SQLite keeps no zone, so it is put back on reading."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, _: sa.Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+class PlainText(sa.TypeDecorator[str]):
+    """Text that both databases take: PostgreSQL refuses NUL, and neither takes lone surrogates."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _: sa.Dialect) -> str | None:
+        return value and value.replace("\0", "").encode(errors="replace").decode()
+
+
+METADATA = sa.MetaData()
+ANSWERS = sa.Table(
+    "answers",
+    METADATA,
+    sa.Column("id", PlainText, primary_key=True),
+    sa.Column("asked_at", UtcTime, nullable=False),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("channel", PlainText, nullable=False),
+    sa.Column("thread", PlainText, nullable=False),
+    sa.Column("message", PlainText, nullable=False),
+    sa.Column("question", PlainText, nullable=False),
+    sa.Column("text", PlainText, nullable=False),
+    sa.Column("citations", sa.JSON, nullable=False),
+    sa.Column("abstained", sa.Boolean, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("model", PlainText, nullable=False),
+    sa.Column("prompt_version", PlainText, nullable=False),
+    sa.Column("generation", PlainText, nullable=False),
+    sa.Column("timings_ms", sa.JSON, nullable=False),
+    sa.Column("usage", sa.JSON, nullable=False),
+    sa.Column("notice", PlainText, nullable=False),
+    sa.Index("ix_answers_place", "channel", "thread", "asked_at"),
+)
+FEEDBACK = sa.Table(
+    "feedback",
+    METADATA,
+    sa.Column(
+        "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("person", PlainText, primary_key=True, index=True),
+    sa.Column("verdict", PlainText, nullable=False),
+    sa.Column("reason", PlainText, nullable=False),
+    sa.Column("rated_at", UtcTime, nullable=False, index=True),
+)
+# `state` is open, done or dead. An open item may be claimed from `due_at` on; a claim moves
+# `due_at` to the end of its lease, so a worker that died gives the item back by itself.
+INBOX = sa.Table(
+    "inbox",
+    METADATA,
+    sa.Column("key", PlainText, primary_key=True),
+    sa.Column("kind", PlainText, nullable=False),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("state", PlainText, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("error", PlainText, nullable=False),
+    sa.Column("received_at", UtcTime, nullable=False),
+    sa.Column("due_at", UtcTime, nullable=False),
+    sa.Index("ix_inbox_turn", "state", "due_at"),
+)

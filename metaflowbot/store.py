@@ -1,0 +1,411 @@
+"""The database: answers, the feedback on them, and the inbox of what Slack sent.
+
+SQLite (one file, write-ahead log) or PostgreSQL. Times are UTC. Every method raises StoreError
+when the database does not answer; no message text ever reaches a log or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from metaflowbot.domain import Answer, Citation, Feedback, Turn, Usage, Verdict
+from metaflowbot.errors import NotFoundError, StoreError
+from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
+
+MAX_ATTEMPTS = 5
+_BUSY_SECONDS = 10
+_MIGRATION_LOCK = 0x6D666274  # any number, the same in every process
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asked, and where. `person` is e.g. 'slack:U1', 'web' or 'cli'.
+
+    `channel`, `thread` and `message` are Slack's ids of the place and timestamps of the thread's
+    root and of the question itself, '' outside Slack.
+    """
+
+    person: str
+    channel: str = ""
+    thread: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedAnswer:
+    """An answer with one person's verdict on it: a candidate for an eval case."""
+
+    answer_id: str
+    question: str
+    answer: str
+    verdict: Verdict
+    reason: str
+    citations: tuple[Citation, ...]
+    asked_at: datetime
+    generation: str
+    prompt_version: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """A claimed item. `attempts` counts this claim too.
+
+    `dead` says that MAX_ATTEMPTS claims have failed before: tell the person and let it be.
+    """
+
+    key: str
+    kind: str
+    payload: Mapping[str, Any]
+    attempts: int
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InboxHealth:
+    """`depth` items wait or are being worked on, the oldest for `oldest_seconds` (0.0 if none)."""
+
+    depth: int
+    oldest_seconds: float
+    dead: int
+
+
+class Store:
+    """One database, safe to share between threads. `Store.open` makes it, `close` ends it."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Connect and bring the schema up to date; StoreError says in one line why it can't.
+
+        `url` is 'sqlite:///PATH' (the folder is made when missing) or 'postgresql://…'.
+        """
+        store = cls(_engine(url))
+        try:
+            with store._translated():
+                _migrate(store._engine)
+        except StoreError:
+            store.close()
+            raise
+        return store
+
+    def ping(self) -> None:
+        """Read from the database, or raise StoreError."""
+        with self._begin() as connection:
+            connection.execute(sa.select(INBOX.c.key).limit(1)).first()
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._engine.dispose()
+
+    # Answers and feedback
+
+    def save_answer(self, answer: Answer, asking: Asking) -> None:
+        """Keep an answer; a second one of the same id is a StoreError."""
+        row = {**asdict(answer), **asdict(asking), "asked_at": _now()}
+        with self._begin() as connection:
+            connection.execute(sa.insert(ANSWERS), row)
+
+    def answer(self, answer_id: str) -> Answer | None:
+        """The answer of that id, or None."""
+        with self._begin() as connection:
+            row = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)).first()
+        return _to_answer(row) if row else None
+
+    def answer_to(self, asking: Asking) -> Answer | None:
+        """The latest answer to that message, or None: what a crash kept from being posted."""
+        at = (ANSWERS.c.channel == asking.channel) & (ANSWERS.c.message == asking.message)
+        newest = sa.select(ANSWERS).where(at).order_by(ANSWERS.c.asked_at.desc()).limit(1)
+        with self._begin() as connection:
+            row = connection.execute(newest).first()
+        return _to_answer(row) if row else None
+
+    def conversation(self, channel: str, thread: str) -> tuple[Turn, ...]:
+        """The questions and answers of a thread, oldest first; () for an unknown one."""
+        there = (ANSWERS.c.channel == channel) & (ANSWERS.c.thread == thread)
+        turns = sa.select(ANSWERS.c.question, ANSWERS.c.text).where(there)
+        with self._begin() as connection:
+            rows = connection.execute(turns.order_by(ANSWERS.c.asked_at)).all()
+        return tuple(
+            turn for row in rows for turn in (Turn("user", row[0]), Turn("assistant", row[1]))
+        )
+
+    def rate(self, feedback: Feedback) -> None:
+        """Keep a verdict, in place of that person's earlier one; NotFoundError: no such answer."""
+        row = {**asdict(feedback), "rated_at": _now()}
+        statement = self._insert(FEEDBACK).values(row)
+        replaced = {name: statement.excluded[name] for name in ("verdict", "reason", "rated_at")}
+        statement = statement.on_conflict_do_update(
+            index_elements=["answer_id", "person"], set_=replaced
+        )
+        with self._begin(missing=f"there is no answer {feedback.answer_id!r}") as connection:
+            connection.execute(statement)
+
+    def rated(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
+        """The verdicts given at `since` or later (None: all), oldest first, with their answers."""
+        rows = (
+            sa.select(ANSWERS, FEEDBACK.c.verdict, FEEDBACK.c.reason)
+            .join_from(FEEDBACK, ANSWERS)
+            .order_by(FEEDBACK.c.rated_at)
+        )
+        if since is not None:
+            rows = rows.where(FEEDBACK.c.rated_at >= since)
+        with self._begin() as connection:
+            for row in connection.execute(rows):
+                yield RatedAnswer(
+                    answer_id=row.id,
+                    answer=row.text,
+                    citations=tuple(Citation(**each) for each in row.citations),
+                    **{name: getattr(row, name) for name in _RATED_COLUMNS},
+                )
+
+    def forget(self, person: str) -> Mapping[str, int]:
+        """Erase one person's rows everywhere, and other people's verdicts on their answers.
+
+        Returns the number of erased rows by table.
+        """
+        theirs = sa.select(ANSWERS.c.id).where(ANSWERS.c.person == person)
+        erase = {
+            "feedback": sa.delete(FEEDBACK).where(
+                (FEEDBACK.c.person == person) | FEEDBACK.c.answer_id.in_(theirs)
+            ),
+            "answers": sa.delete(ANSWERS).where(ANSWERS.c.person == person),
+            "inbox": sa.delete(INBOX).where(INBOX.c.person == person),
+        }
+        with self._begin() as connection:
+            counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
+        if self._engine.dialect.name == "sqlite":
+            self._empty_the_log()
+        return counts
+
+    def _empty_the_log(self) -> None:
+        """What was erased must not live on in SQLite's write-ahead log."""
+        with self._translated(), self._engine.connect() as connection:
+            driver = connection.connection.cursor()
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # The inbox
+
+    def receive(
+        self, key: str, kind: str, payload: Mapping[str, object], *, person: str = ""
+    ) -> bool:
+        """Keep what came in under its natural key; False when that key is known already.
+
+        `payload` is plain JSON. `person` is whom `forget` erases it for.
+        """
+        now = _now()
+        row = {
+            "key": key,
+            "kind": kind,
+            "person": person,
+            "payload": dict(payload),
+            "state": "open",
+            "attempts": 0,
+            "error": "",
+            "received_at": now,
+            "due_at": now,
+        }
+        statement = self._insert(INBOX).values(row).on_conflict_do_nothing()
+        with self._begin() as connection:
+            return connection.execute(statement.returning(INBOX.c.key)).first() is not None
+
+    def claim(self, lease_seconds: float) -> InboxItem | None:
+        """Take the oldest item whose turn has come, for that long; None when there is none.
+
+        One statement, so no two workers get the same item, in one process or in several. Each
+        claim is an attempt; the one after the last comes back `dead` and is never claimed again.
+        """
+        now = _now()
+        turn = (INBOX.c.state == "open") & (INBOX.c.due_at <= now)
+        oldest = sa.select(INBOX.c.key).where(turn).order_by(INBOX.c.received_at).limit(1)
+        spent = INBOX.c.attempts >= MAX_ATTEMPTS
+        take = (
+            sa.update(INBOX)
+            .where(INBOX.c.key == oldest.with_for_update(skip_locked=True).scalar_subquery())
+            .values(
+                state=sa.case((spent, "dead"), else_="open"),
+                attempts=INBOX.c.attempts + 1,
+                due_at=now + timedelta(seconds=lease_seconds),
+            )
+            .returning(INBOX)
+        )
+        with self._begin() as connection:
+            if connection.execute(oldest).first() is None:
+                return None  # an idle worker takes no write lock
+        with self._begin() as connection:
+            row = connection.execute(take).first()
+        if row is None:
+            return None
+        return InboxItem(row.key, row.kind, row.payload, row.attempts, row.state == "dead")
+
+    def renew(self, key: str, lease_seconds: float) -> None:
+        """Keep a claimed item for that long from now on."""
+        self._change(key, due_at=_now() + timedelta(seconds=lease_seconds))
+
+    def complete(self, key: str) -> None:
+        """The item is done: its key stays, so it is never taken twice; its content goes."""
+        self._change(key, state="done", payload={})
+
+    def release(self, key: str, *, error: str, retry_in: float) -> None:
+        """The attempt failed with `error` (a line without anybody's text).
+
+        Its turn comes again in `retry_in` seconds, or never after MAX_ATTEMPTS: it is then dead,
+        kept, and counted by `health`.
+        """
+        spent = INBOX.c.attempts >= MAX_ATTEMPTS
+        self._change(
+            key,
+            state=sa.case((spent, "dead"), else_="open"),
+            error=error,
+            due_at=_now() + timedelta(seconds=retry_in),
+        )
+
+    def health(self) -> InboxHealth:
+        """How much the inbox holds, and for how long."""
+        opened = INBOX.c.state == "open"
+        counts = sa.select(
+            sa.func.count().filter(opened),
+            sa.func.min(INBOX.c.received_at).filter(opened),
+            sa.func.count().filter(INBOX.c.state == "dead"),
+        )
+        with self._begin() as connection:
+            depth, oldest, dead = connection.execute(counts).one()
+        return InboxHealth(depth, (_now() - oldest).total_seconds() if oldest else 0.0, dead)
+
+    def _change(self, key: str, **values: object) -> None:
+        with self._begin() as connection:
+            connection.execute(sa.update(INBOX).where(INBOX.c.key == key).values(**values))
+
+    # The engine
+
+    def _insert(self, table: sa.Table) -> Any:
+        """An insert that knows ON CONFLICT, in the dialect's own words (so of no common type)."""
+        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
+
+    @contextmanager
+    def _begin(self, missing: str = "") -> Iterator[sa.Connection]:
+        """A transaction; a broken reference raises NotFoundError with `missing` as its text."""
+        with self._translated(missing), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self, missing: str = "") -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            if missing and isinstance(error, IntegrityError):
+                raise NotFoundError(missing) from None
+            raise StoreError(_one_line(self._engine.url, error)) from error
+
+
+_RATED_COLUMNS = (
+    "question",
+    "verdict",
+    "reason",
+    "asked_at",
+    "generation",
+    "prompt_version",
+    "model",
+)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _to_answer(row: sa.Row[Any]) -> Answer:
+    values = {name: getattr(row, name) for name in Answer.__dataclass_fields__}
+    values["citations"] = tuple(Citation(**each) for each in row.citations)
+    values["usage"] = Usage(**row.usage)
+    return Answer(**values)
+
+
+def _one_line(url: sa.URL, error: Exception) -> str:
+    """What the driver says, without the statement and its parameters."""
+    said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return (
+        f"the database {url.render_as_string(hide_password=True)} does not answer ({said}): "
+        "check METAFLOWBOT_DATABASE_URL and that it is running"
+    )
+
+
+def _engine(given: str) -> sa.Engine:
+    """The engine for a URL, not yet connected; no statement of it shows its parameters."""
+    try:
+        url = sa.make_url(given)
+    except ArgumentError:
+        raise StoreError(
+            "METAFLOWBOT_DATABASE_URL is not a database URL: "
+            "use sqlite:///PATH or postgresql://USER@HOST/NAME"
+        ) from None
+    match url.get_backend_name():
+        case "postgresql" | "postgres":
+            url = url.set(drivername="postgresql+psycopg")
+            return sa.create_engine(
+                url,
+                hide_parameters=True,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": _BUSY_SECONDS},
+            )
+        case "sqlite" if url.database and url.database != ":memory:":
+            return _sqlite_engine(url, Path(url.database))
+    raise StoreError(
+        f"METAFLOWBOT_DATABASE_URL names {url.get_backend_name()!r} without a file or of a kind "
+        "that is not known here: use sqlite:///PATH or postgresql://USER@HOST/NAME"
+    )
+
+
+def _sqlite_engine(url: sa.URL, path: Path) -> sa.Engine:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(_one_line(url, error)) from error
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself: see `begin`
+        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def _migrate(engine: sa.Engine) -> None:
+    """Apply the missing migrations, one process at a time, all of them or none."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    folder = str(Path(__file__).parent / "migrations")
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    with (
+        engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection,
+        connection.begin(),
+    ):
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise StoreError(
+                "the database was written by a newer Metaflowbot: "
+                "update this one, or set METAFLOWBOT_DATABASE_URL to another database"
+            ) from None
