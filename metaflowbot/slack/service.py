@@ -1,0 +1,80 @@
+"""The Slack side of a running process: Socket Mode or HTTP in front, the workers behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from slack_bolt.adapter.socket_mode import SocketModeHandler
+from slack_bolt.request import BoltRequest
+
+from metaflowbot.settings import Settings
+from metaflowbot.slack.app import build_app, hasty_client, identify, refused, web_client
+from metaflowbot.slack.replies import SLACK_FAILURES, Bot, Replies
+from metaflowbot.slack.worker import Workers
+from metaflowbot.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What to answer a request of Slack's with."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+class SlackService:
+    """Answers in Slack from `start` to `stop`, in the mode that the settings ask for."""
+
+    def __init__(self, settings: Settings, bot: Bot, store: Store) -> None:
+        """Ask Slack who we are; SettingsError when it refuses the bot's token."""
+        client = web_client(settings)
+        identity = identify(client)
+        replies = Replies(bot, store, client, hasty_client(settings), identity.user_id)
+        self._settings = settings
+        self._workers = Workers(store, replies)
+        self._app = build_app(settings, bot, store, identity, self._workers.wake)
+        self._socket: SocketModeHandler | None = None
+
+    def start(self) -> None:
+        """Begin to answer; SettingsError when Slack refuses the app's token."""
+        if self._settings.slack_mode == "socket":
+            self._socket = self._connect()
+        self._workers.start()
+
+    def _connect(self) -> SocketModeHandler:
+        socket = SocketModeHandler(self._app, self._settings.slack_app_token.get_secret_value())
+        try:
+            socket.client.connect()
+        except SLACK_FAILURES as error:
+            socket.client.close()
+            raise refused("SLACK_APP_TOKEN", error, self._settings.slack_api_url) from None
+        return socket
+
+    @property
+    def connected(self) -> bool:
+        """Whether events can reach us: over HTTP always, else while the socket is open."""
+        return self._socket is None or self._socket.client.is_connected()
+
+    def dispatch(self, body: bytes, headers: Mapping[str, str]) -> HttpReply:
+        """Answer one request of Slack's HTTP mode. It blocks briefly: call it in a thread.
+
+        404 where no SLACK_SIGNING_SECRET is set, 401 for a bad or old signature, 400 for a body
+        that is no payload of Slack's.
+        """
+        if not self._settings.slack_signing_secret.get_secret_value():
+            return HttpReply(404, {}, "Slack's HTTP mode is off")
+        try:
+            request = BoltRequest(body=body.decode(errors="replace"), headers=dict(headers))
+        except ValueError:
+            return HttpReply(400, {}, "the body is neither JSON nor a form")
+        answer = self._app.dispatch(request)
+        first = {name: values[0] for name, values in answer.headers.items() if values}
+        return HttpReply(answer.status, first, answer.body)
+
+    def stop(self) -> None:
+        """Take nothing more in, and finish what is in hand (10 s at most)."""
+        if self._socket is not None:
+            self._socket.client.close()
+        self._workers.stop()

@@ -1,0 +1,115 @@
+"""A small pool of threads that works off the inbox."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from metaflowbot.errors import StoreError
+from metaflowbot.slack.replies import SLACK_FAILURES, why
+from metaflowbot.store import InboxItem, Store
+
+# A worker that dies gives its item back after the lease; one that lives renews it in time.
+LEASE_SECONDS = 20.0
+_RENEW_SECONDS = 5.0
+# How long an idle worker waits before it looks for items whose turn came without a wake-up:
+# retries, and what other processes put in or left behind.
+_IDLE_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Workers:
+    """Threads that claim items, hand them to `work`, and complete them.
+
+    When `work` raises, the item is released, and tried again later.
+    """
+
+    def __init__(self, store: Store, work: Callable[[InboxItem], None], count: int = 8) -> None:
+        self._store = store
+        self._work = work
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._in_hand: set[str] = set()
+        # Daemons: a worker that waits for a model must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._run, name=f"inbox-{n}", daemon=True) for n in range(count)
+        ]
+        self._keeper = threading.Thread(target=self._keep_leases, name="inbox-leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what an earlier process left behind."""
+        for thread in (*self._threads, self._keeper):
+            thread.start()
+
+    def wake(self) -> None:
+        """Something came in."""
+        self._wakes.put(None)
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Take nothing new, and wait that long for what is in hand; the rest keeps its lease."""
+        self._stopping.set()
+        for _ in self._threads:
+            self.wake()
+        deadline = time.monotonic() + seconds
+        for thread in (*self._threads, self._keeper):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            item = self._claim()
+            if item is None:
+                self._wait()
+                continue
+            self._in_hand.add(item.key)
+            try:
+                self._finish(item, self._outcome(item))
+            finally:
+                self._in_hand.discard(item.key)
+
+    def _wait(self) -> None:
+        with suppress(Empty):
+            self._wakes.get(timeout=_IDLE_SECONDS)
+
+    def _claim(self) -> InboxItem | None:
+        try:
+            return self._store.claim(LEASE_SECONDS)
+        except StoreError as error:
+            _log.error("can't read the inbox: %s", error)
+            self._stopping.wait(_IDLE_SECONDS)
+            return None
+
+    def _outcome(self, item: InboxItem) -> str:
+        """What went wrong with the item, '' for nothing."""
+        try:
+            self._work(item)
+        except SLACK_FAILURES as error:
+            _log.warning("attempt %d at %s: %s", item.attempts, item.key, why(error))
+            return why(error)
+        except Exception as error:  # noqa: BLE001 - the thread's entry point: it must go on
+            _log.exception("attempt %d at %s failed", item.attempts, item.key)
+            return type(error).__name__
+        return ""
+
+    def _finish(self, item: InboxItem, failure: str) -> None:
+        """Settle the item; where even that fails, its lease runs out and it comes again."""
+        try:
+            if not failure:
+                self._store.complete(item.key)
+            elif not item.dead:
+                # 1, 8, 64, 512 s: an outage of minutes costs no answer.
+                retry_in = 8.0 ** (item.attempts - 1)
+                self._store.release(item.key, error=failure, retry_in=retry_in)
+        except StoreError as error:
+            _log.error("can't settle %s: %s", item.key, error)
+
+    def _keep_leases(self) -> None:
+        while not self._stopping.wait(_RENEW_SECONDS):
+            for key in tuple(self._in_hand):
+                try:
+                    self._store.renew(key, LEASE_SECONDS)
+                except StoreError as error:
+                    _log.error("can't keep %s: %s", key, error)
