@@ -1,0 +1,117 @@
+"""The outermost layer: every request passes here, and no response leaves without its headers."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from metaflowbot.web.access import Access, is_cross_site
+from metaflowbot.web.faults import MAX_BODY, TOO_LARGE, explain, refuse
+from metaflowbot.web.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Gate:
+    """ASGI middleware: request id, access, size, security headers, metrics, the last resort.
+
+    It is plain ASGI, since Starlette's BaseHTTPMiddleware would stand between a stream and the
+    client that leaves it.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+        self._app = app
+        self._access = access
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection = HTTPConnection(scope)
+        exchange = _Exchange(send, _request_id(connection))
+        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        try:
+            refusal = self._refusal(connection, scope["method"])
+            await (refusal or self._app)(scope, receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - the caller still gets a line and an id
+            await self._last_resort(error, exchange, scope, receive)
+        finally:
+            self._metrics.request(
+                scope["method"], _route(scope), exchange.status, exchange.seconds()
+            )
+
+    def _refusal(self, connection: HTTPConnection, method: str) -> JSONResponse | None:
+        # scope["path"] is what routes match; url.path is also made of the caller's Host header.
+        if self._access.guards(connection.scope["path"]) and not self._access.admits(connection):
+            line = "this wants the API token: send it as 'Authorization: Bearer <token>'"
+            return _with(refuse(401, line), "WWW-Authenticate", "Bearer")
+        if method not in ("GET", "HEAD", "OPTIONS") and is_cross_site(connection):
+            return refuse(403, "requests from other sites' pages are refused")
+        length = connection.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MAX_BODY:
+            return _with(refuse(413, TOO_LARGE), "Connection", "close")
+        return None
+
+    async def _last_resort(
+        self, error: Exception, exchange: _Exchange, scope: Scope, receive: Receive
+    ) -> None:
+        status, line = explain(error, exchange.request_id)
+        if exchange.status:
+            raise error  # half a response is out: only breaking off tells the client
+        await refuse(status, line)(scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One response on its way out. `status` is 0 until it has started."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.request_id = request_id
+        self.status = 0
+        self._send = send
+        self._started = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            headers.update(_HEADERS)
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+
+def _request_id(connection: HTTPConnection) -> str:
+    """The caller's id when it is one a log line can carry, so that its logs and ours join."""
+    given = connection.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: what was asked for in full would give a label for each answer."""
+    return getattr(scope.get("route"), "path", "other")
+
+
+def _with(response: JSONResponse, name: str, value: str) -> JSONResponse:
+    response.headers[name] = value
+    return response
