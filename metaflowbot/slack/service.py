@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
@@ -13,15 +12,6 @@ from metaflowbot.slack.app import build_app, hasty_client, identify, refused, we
 from metaflowbot.slack.replies import SLACK_FAILURES, Bot, Replies
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class HttpReply:
-    """What to answer a request of Slack's with."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: str
 
 
 class SlackService:
@@ -57,21 +47,23 @@ class SlackService:
         """Whether events can reach us: over HTTP always, else while the socket is open."""
         return self._socket is None or self._socket.client.is_connected()
 
-    def dispatch(self, body: bytes, headers: Mapping[str, str]) -> HttpReply:
-        """Answer one request of Slack's HTTP mode. It blocks briefly: call it in a thread.
+    def dispatch(
+        self, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Answer one request of Slack's HTTP mode: status, headers, body. Call it in a thread.
 
         404 where no SLACK_SIGNING_SECRET is set, 401 for a bad or old signature, 400 for a body
-        that is no payload of Slack's.
+        that is no payload of Slack's, 500 where it could not be stored: Slack sends it again.
         """
         if not self._settings.slack_signing_secret.get_secret_value():
-            return HttpReply(404, {}, "Slack's HTTP mode is off")
+            return 404, {}, b"Slack's HTTP mode is off"
         try:
             request = BoltRequest(body=body.decode(errors="replace"), headers=dict(headers))
         except ValueError:
-            return HttpReply(400, {}, "the body is neither JSON nor a form")
+            return 400, {}, b"the body is neither JSON nor a form"
         answer = self._app.dispatch(request)
         first = {name: values[0] for name, values in answer.headers.items() if values}
-        return HttpReply(answer.status, first, answer.body)
+        return answer.status, first, answer.body.encode()
 
     def stop(self) -> None:
         """Take nothing more in, and finish what is in hand (10 s at most)."""
