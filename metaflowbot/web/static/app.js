@@ -45,8 +45,8 @@ function follow(turn, event, data, text) {
   else if (event === "delta") turn.add(data.text);
   else if (event === "answer") {
     turn.finish(data);
-    const exchange = [{ role: "user", content: text }, { role: "assistant", content: data.text }];
-    history = [...history, ...exchange].slice(-REMEMBERED);
+    history.push({ role: "user", content: text }, { role: "assistant", content: data.text });
+    history = history.slice(-REMEMBERED);
   }
 }
 
@@ -102,4 +102,5 @@ fresh.addEventListener("click", () => {
 });
 
 composer.hidden = examples.hidden = false;
+document.getElementById("scriptless").hidden = true;
 if (!touch.matches) question.focus();

@@ -22,7 +22,8 @@ export function plain(text) {
   const holder = document.createElement("div");
   holder.append(render(text));
   for (const caption of holder.querySelectorAll("figcaption")) caption.remove();
-  for (const block of holder.querySelectorAll("p, li, pre, td, th, h3, h4, h5, h6")) block.append(" ");
+  const ends = "p, li, pre, td, th, h3, h4, h5, h6";
+  for (const block of holder.querySelectorAll(ends)) block.append(" ");
   return holder.textContent.replace(/\s+/g, " ").trim();
 }
 
@@ -190,7 +191,9 @@ function table(lines, at, cite) {
   const body = element("tbody");
   const head = element("thead", {}, row(lines[at], "th"));
   let end = at + 2;
-  for (; end < lines.length && lines[end].includes("|"); end += 1) body.append(row(lines[end], "td"));
+  for (; end < lines.length && lines[end].includes("|"); end += 1) {
+    body.append(row(lines[end], "td"));
+  }
   const region = { class: "table", tabindex: "0", role: "region", "aria-label": "Table" };
   return [element("div", region, element("table", {}, head, body)), end];
 }

@@ -12,13 +12,16 @@ let leaving = 0;
 
 /** A [n] mark that opens its source and previews its quote. `href` may be null. */
 export function mark(citation, href) {
-  const anchor = element("a", { class: "cite" }, String(citation.n));
-  anchor.setAttribute("aria-label", `Source ${citation.n}: ${citation.title}`);
-  if (href) Object.entries({ href, target: "_blank", rel: "noopener noreferrer" }).forEach(([k, v]) => anchor.setAttribute(k, v));
-  else anchor.tabIndex = 0;
-  anchor.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && show(anchor, citation));
-  anchor.addEventListener("pointerleave", leave);
-  anchor.addEventListener("focus", () => anchor.matches(":focus-visible") && show(anchor, citation));
+  const opens = href ? { href, target: "_blank", rel: "noopener noreferrer" } : { tabindex: "0" };
+  const name = `Source ${citation.n}: ${citation.title}`;
+  const anchor = element("a", { class: "cite", "aria-label": name, ...opens }, String(citation.n));
+  anchor.addEventListener("pointerenter", (event) => {
+    if (event.pointerType === "mouse") show(anchor, citation);
+  });
+  anchor.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && leave());
+  anchor.addEventListener("focus", () => {
+    if (anchor.matches(":focus-visible")) show(anchor, citation);
+  });
   anchor.addEventListener("blur", leave);
   anchor.addEventListener("click", (event) => onClick(event, anchor, citation));
   return anchor;
@@ -48,7 +51,8 @@ function place(mark) {
   const room = document.documentElement.clientWidth - width - MARGIN;
   const left = Math.max(MARGIN, Math.min(mark.left + mark.width / 2 - width / 2, room));
   const below = mark.bottom + 8;
-  const top = below + height + MARGIN > innerHeight ? Math.max(mark.top - height - 8, MARGIN) : below;
+  const fits = below + height + MARGIN <= innerHeight;
+  const top = fits ? below : Math.max(mark.top - height - 8, MARGIN);
   card.style.left = `${left + scrollX}px`;
   card.style.top = `${top + scrollY}px`;
 }
@@ -68,4 +72,6 @@ function hide() {
 card.addEventListener("pointerenter", () => clearTimeout(leaving));
 card.addEventListener("pointerleave", leave);
 addEventListener("keydown", (event) => event.key === "Escape" && hide());
-addEventListener("pointerdown", (event) => !event.target.closest(".preview, .cite") && hide());
+addEventListener("pointerdown", (event) => {
+  if (!event.target.closest(".preview, .cite")) hide();
+});

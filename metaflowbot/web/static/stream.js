@@ -12,7 +12,7 @@ export class Fault extends Error {
 export async function* ask(body, signal) {
   const response = await post("api/ask", body, { Accept: "text/event-stream" }, signal);
   let answered = false;
-  for await (const [event, data] of events(response.body, signal)) {
+  for await (const [event, data] of events(response.body)) {
     if (event === "error") throw new Fault(data.error, data.status);
     answered ||= event === "answer";
     yield [event, data];

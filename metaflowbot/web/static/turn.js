@@ -75,7 +75,7 @@ export class Turn {
   /** The reader stopped it: what is there stays. */
   stop() {
     if (this.text) this.draw(() => null);
-    this.notice("Stopped before the end: its citations are not checked.");
+    this.notice("Stopped before the end.");
     this.part(".reply").hidden = false;
     this.settle("Stopped");
   }
@@ -107,7 +107,9 @@ export class Turn {
       try {
         await rate(answerId, verdict, reason);
         thanks.textContent = "Thank you";
-        for (const one of buttons) one.setAttribute("aria-pressed", one.dataset.verdict === verdict);
+        for (const button of buttons) {
+          button.setAttribute("aria-pressed", button.dataset.verdict === verdict);
+        }
         return true;
       } catch (error) {
         if (!(error instanceof Fault)) throw error;
@@ -119,7 +121,9 @@ export class Turn {
       button.addEventListener("click", async () => {
         const sent = await send(button.dataset.verdict, "");
         form.hidden = !sent || button.dataset.verdict === "up";
-        if (!form.hidden) form.querySelector("textarea").focus();
+        if (form.hidden) return;
+        form.querySelector("textarea").focus();
+        form.scrollIntoView({ block: "nearest" });
       });
     }
     form.addEventListener("submit", async (event) => {
@@ -140,16 +144,14 @@ function source(citation) {
 }
 
 /** The line below an answer: what wrote it, from what, how sure, how long. */
-function facts({ model, generation, confidence, timings_ms: took, usage }) {
-  const times = [["search", took.retrieve], ["writing", took.generate]];
-  const split = times.filter(([, ms]) => ms >= 50).map(([name, ms]) => `${name} ${seconds(ms)}`);
-  const cost = usage.cost_usd ? `$${usage.cost_usd.toFixed(4)}` : "";
+function facts({ model, generation, confidence, timings_ms: took }) {
+  const stages = [["search", took.retrieve], ["writing", took.generate]].filter(([, ms]) => ms);
+  const split = stages.map(([name, ms]) => `${name} ${seconds(ms)}`).join(", ");
   return [
-    `Confidence ${Math.round(confidence * 100)} %`,
+    `Confidence ${Math.round(confidence * 100)}%`,
     model === "none" ? "Quoted, no model" : model,
     generation && `Index ${generation}`,
-    took.total === undefined ? "" : seconds(took.total) + (split.length > 1 ? ` (${split.join(", ")})` : ""),
-    cost,
+    took.total && seconds(took.total) + (stages.length > 1 ? ` (${split})` : ""),
   ]
     .filter(Boolean)
     .map((fact) => element("span", {}, fact));
