@@ -37,7 +37,10 @@ class Server:
             WebSocketRoute("/link/", self._link),
         ]
         app = Starlette(routes=routes)
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+        # Pings often: the SDK's client lets go of a socket only when something arrives on it.
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, ws_ping_interval=0.2
+        )
         self._server = uvicorn.Server(config)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
