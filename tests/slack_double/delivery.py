@@ -1,7 +1,7 @@
 """How events and interactions reach the app: Socket Mode or signed HTTP, with Slack's retries.
 
-An event that is not acknowledged within three seconds is sent again at once, after one minute and
-after five. Interactions are sent once. Seconds are the clock's.
+An event that is not acknowledged within three seconds is sent again nearly at once, after one minute
+and after five. Interactions are sent once. Seconds are the clock's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .workspace import Json
 
 Kind = Literal["events_api", "interactive", "slash_commands"]
 ACK_SECONDS = 3.0
-RETRY_SECONDS = (0.0, 60.0, 300.0)
+RETRY_SECONDS = (1.0, 60.0, 300.0)  # Slack says of the first: nearly at once
 MOST_SOCKETS = 10
 CONNECTION_SECONDS = 3600
 
@@ -69,7 +69,7 @@ class Ack:
 
 @dataclass(eq=False)
 class Socket:
-    """One Socket Mode connection; a retired one gets nothing new and is closed soon."""
+    """One Socket Mode connection; a retired one is used only while there is no other."""
 
     websocket: WebSocket
     retired: bool = False
@@ -174,7 +174,7 @@ class Delivery:
         return {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": f"v0={digest}"}
 
     async def _by_socket(self, parcel: Parcel, number: int, reason: str) -> Ack:
-        ready = [socket for socket in self.sockets if not socket.retired]
+        ready = [socket for socket in self.sockets if not socket.retired] or self.sockets
         if not ready:
             return Ack(False, failure="connection_failed")
         socket = ready[next(self._turns) % len(ready)]
