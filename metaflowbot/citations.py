@@ -34,7 +34,6 @@ _NO_WORDS = re.compile(
 )
 _ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
 _URL = re.compile(r"(?:https?://|www\.)(?:[^\s<>()\[\]\"'`|]|\([^\s()]*\))+")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:|//|www\.", re.I)
 _WORD = re.compile(r"[^\W_]+")
 _ELLIPSIS = re.compile(r"…|\.\.\.")
 
@@ -170,9 +169,9 @@ class Verifier:
             return token.match[0] if known else token.match["name"] or _GONE
         if token.kind != "link" or _address(token.match["target"]) in self._addresses:
             return token.match[0]
-        is_call = _is_glued(token.match.string[: token.start]) and not _SCHEME.match(
-            token.match["target"]
-        )
+        # In prose `list[int](x)` is a call.
+        glued = _is_glued(token.match.string[: token.start])
+        is_call = glued and re.fullmatch(r"\w*", token.match["target"])
         return token.match[0] if is_call else token.match["label"] or _GONE
 
     def _defined(self, definition: re.Match[str]) -> str:

@@ -254,6 +254,7 @@ def test_links_to_addresses_of_the_sources_stay() -> None:
         ("See www.bad.example now.", "See now."),
         ("See [x](javascript:alert) now.", "See x now."),
         ("See [x](/relative) now.", "See x now."),
+        ("See (a)[x](bad.example/y) now.", "See (a)x now."),
         ("See ![alt](https://bad.example/x.png) now.", "See alt now."),
         ("See [x](https://docs.metaflow.org/dedup.bad.example) now.", "See x now."),
         ("See [1].\n\n[1]: https://docs.metaflow.org/dedup", "See.\n\n"),

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from metaflowbot import llm
-from metaflowbot.domain import Turn, Usage
+from metaflowbot import llm, prompts
+from metaflowbot.citations import verify
+from metaflowbot.domain import Passage, Turn, Usage
 from metaflowbot.errors import (
     ModelBrokenError,
     ModelBusyError,
@@ -309,6 +310,21 @@ def test_the_double_answers_from_the_sources_with_their_words() -> None:
         "Artifacts are stored in the datastore for you "
         '[1: "Artifacts are stored in the datastore for you."].'
     )
+
+
+def test_what_the_double_says_from_the_answer_prompt_survives_verification(
+    server: OpenAIDouble,
+) -> None:
+    text = "# Branching\n\nA foreach branches over a list of items. Each branch has its own."
+    source = Passage("d#0", "d", "metaflow-docs", "Branching", (), "https://x.example/d", text)
+    system = prompts.load("answer", "sources").fill(sources=f'<source n="1">\n{text}\n</source>')
+    asked = [Turn("user", "How does a foreach branch over items in a list?")]
+
+    pieces = [str(p) for p in model_at(server).stream(system, asked) if not isinstance(p, Usage)]
+    found = verify("".join(pieces), [[source]])
+
+    assert found.text == "A foreach branches over a list of items [1]."
+    assert found.citations[0].quote == "A foreach branches over a list of items."
 
 
 def test_the_doubles_vectors_are_repeatable_unit_vectors() -> None:
