@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Any
 
@@ -133,3 +134,25 @@ def permalink(channel: Channel, message: Json) -> str:
 
 def _digits(ts: Any) -> str:
     return str(ts).replace(".", "")
+
+
+def rich_text(text: str) -> list[Json]:
+    """The blocks Slack's client makes of what a person types, mentions as elements."""
+    parts = [part for part in re.split(r"(<[@#!][^>]+>)", text) if part]
+    elements = [_element(part) for part in parts]
+    section = {"type": "rich_text_section", "elements": elements}
+    return [{"type": "rich_text", "block_id": "user", "elements": [section]}]
+
+
+def _element(part: str) -> Json:
+    mark, name = part[:2], part[2:-1].split("|", maxsplit=1)[0]
+    kinds = {
+        "<@": ("user", "user_id"),
+        "<#": ("channel", "channel_id"),
+        "<!": ("broadcast", "range"),
+    }
+    if mark not in kinds:
+        plain = part.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        return {"type": "text", "text": plain}
+    kind, key = kinds[mark]
+    return {"type": kind, key: name}

@@ -45,14 +45,13 @@ class Clock:
         self._before += seconds
         self._wake()
 
-    async def sleep(self, seconds: float) -> None:
-        """Returns when `seconds` have passed or were skipped."""
+    async def until(self, deadline: float) -> None:
+        """Returns when it is `deadline` by this clock, whether time passed or was skipped."""
         loop, moved = asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             loop.call_soon_threadsafe(moved.set)
 
-        deadline = self.now() + seconds
         with self._lock:
             self._sleepers.add(wake)
         try:
@@ -66,7 +65,8 @@ class Clock:
 
     async def within(self, seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of `work`; TimeoutError when it takes longer than `seconds`."""
-        task, alarm = asyncio.ensure_future(work), asyncio.ensure_future(self.sleep(seconds))
+        deadline = self.now() + seconds
+        task, alarm = asyncio.ensure_future(work), asyncio.ensure_future(self.until(deadline))
         try:
             await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():

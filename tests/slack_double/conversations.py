@@ -19,7 +19,7 @@ def described(workspace: Workspace, channel: Channel) -> Json:
     names = {"id": channel.id, "name": channel.name, "name_normalized": channel.name}
     kinds = {"is_channel": not private, "is_group": False, "is_im": False, "is_mpim": False}
     state = {"is_private": private, "is_archived": channel.archived, "is_general": False}
-    shared = {"is_shared": channel.external, "is_ext_shared": channel.external}
+    shared = {"is_shared": False, "is_ext_shared": False}
     people = {"is_member": workspace.joined(channel), "num_members": len(channel.members)}
     about = {"created": channel.created, "topic": topic, "purpose": topic}
     return names | kinds | state | shared | people | about
@@ -63,7 +63,9 @@ def replies(workspace: Workspace, args: Arguments) -> Json:
     metadata = args.flag("include_all_metadata")
     root = workspace.shown(channel, channel.messages[root_ts], metadata=metadata)
     under = [workspace.shown(channel, m, metadata=metadata) for m in channel.replies(root_ts)]
-    return page([root, *(m for m in under if _between(args, m["ts"]))], args, "messages", 1000)
+    answer = page([m for m in under if _between(args, m["ts"])], args, "messages", 1000)
+    answer["messages"].insert(0, root)  # Slack repeats the root on every page
+    return answer
 
 
 @method("conversations.list", *LIST)

@@ -1,7 +1,7 @@
 """How events and interactions reach the app: Socket Mode or signed HTTP, with Slack's retries.
 
-An event that is not acknowledged within three seconds is sent again nearly at once, after one minute
-and after five. Interactions are sent once. Seconds are the clock's.
+An event that is not acknowledged within three seconds is sent again nearly at once, then after one
+minute and after five. Interactions are sent once. Seconds are the clock's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlencode
 
@@ -59,12 +59,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Ack:
-    """What the app answered to an interaction; `body` is {} for a bare acknowledgement."""
+    """What the app answered, `at` by the clock; `body` is {} for a bare acknowledgement."""
 
     acknowledged: bool
     body: Json = field(default_factory=dict)
     failure: str = ""
     final: bool = False
+    at: float = 0.0
 
 
 @dataclass(eq=False)
@@ -120,17 +121,18 @@ class Delivery:
     # -- out: on the loop
 
     async def _deliver(self, parcel: Parcel) -> None:
-        reason = ""
-        for number, pause in enumerate((0.0, *RETRY_SECONDS)):
-            await self.clock.sleep(pause)
+        due, reason = self.clock.now(), ""
+        for number, pause in enumerate((*RETRY_SECONDS, 0.0)):
+            await self.clock.until(due)
             ack = await self.attempt(parcel, number, reason)
             if ack.acknowledged or ack.final:
                 return
-            reason = ack.failure
+            due, reason = ack.at + pause, ack.failure
 
     async def attempt(self, parcel: Parcel, number: int = 0, reason: str = "") -> Ack:
         """One attempt; an unacknowledged `Ack` names the failure as Slack's retry reason."""
         ack = await self._carry(parcel, number, reason)
+        ack = replace(ack, at=self.clock.now())
         event_id = str(parcel.payload.get("event_id", ""))
         self.attempts.append(
             Attempt(parcel.event_type, event_id, number, ack.acknowledged, ack.failure)
@@ -233,7 +235,7 @@ class Delivery:
         for socket in going:
             socket.retired = True
             await socket.websocket.send_text(_disconnect(reason))
-        await self.clock.sleep(linger)
+        await self.clock.until(self.clock.now() + linger)
         for socket in going:
             if socket in self.sockets:
                 await socket.websocket.close()

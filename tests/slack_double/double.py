@@ -18,12 +18,13 @@ from typing import Any
 
 from . import chat, conversations, people, streams, views  # noqa: F401  they declare the methods
 from . import interactions as payloads
+from .chat import rich_text
 from .clock import Clock
 from .delivery import Ack, Attempt, Delivery, Parcel
 from .delivery import Kind as ParcelKind
 from .methods import Call, Fault, Install, WebApi
 from .server import Server
-from .workspace import Channel, Ephemeral, Json, Kind, Workspace, rich_text
+from .workspace import Channel, Ephemeral, Json, Kind, Workspace
 
 BOT_SCOPES = {
     "app_mentions:read",
@@ -289,6 +290,12 @@ class SlackDouble:
         return [call for call in self.calls if call.method == method]
 
     @property
+    def events(self) -> list[Json]:
+        """Every event sent to the app, in the order of sending, redeliveries included."""
+        sent = [p for p in self._delivery.sent if p.kind == "events_api"]
+        return [parcel.payload["event"] for parcel in sent]
+
+    @property
     def deliveries(self) -> list[Attempt]:
         """Every finished attempt to deliver something to the app."""
         return list(self._delivery.attempts)
@@ -374,9 +381,12 @@ class SlackDouble:
     @contextmanager
     def hold_deliveries(self) -> Iterator[None]:
         """Keeps events back until the block ends; then all go out in `delivery_order`."""
-        self._delivery.held = []
-        yield
-        held, self._delivery.held = self._delivery.held, None
+        held: list[Parcel] = []
+        self._delivery.held = held
+        try:
+            yield
+        finally:
+            self._delivery.held = None
         self._delivery.dispatch(self.delivery_order(held))
 
     # -- inside
@@ -399,15 +409,5 @@ class SlackDouble:
 
     def _publish(self, events: list[Json]) -> None:
         wanted = [event for event in events if event["type"] in self.subscriptions]
-        self._delivery.send([Parcel("events_api", self._envelope(event)) for event in wanted])
-
-    def _envelope(self, event: Json) -> Json:
-        team, bot = self.team_id, self.bot_user_id
-        install = {"enterprise_id": None, "team_id": team, "user_id": bot}
-        grant = install | {"is_bot": True, "is_enterprise_install": False}
-        event_id = self.workspace.new_id("Ev")
-        own = {"token": "verification", "team_id": team, "api_app_id": self.workspace.app_id}
-        about = {"type": "event_callback", "event_id": event_id, "event_time": int(time.time())}
-        context = {"authorizations": [grant], "event_context": f"4-{event_id}"}
-        external = {"is_ext_shared_channel": False}
-        return own | {"event": event} | about | context | external
+        envelopes = [payloads.event_callback(self.workspace, event) for event in wanted]
+        self._delivery.send([Parcel("events_api", payload) for payload in envelopes])

@@ -1,4 +1,4 @@
-"""Payloads of what people do with an app's buttons, shortcuts, commands and modals.
+"""Payloads: events, and what people do with buttons, shortcuts, commands and modals.
 
 Only what a person could do in Slack can be done here: clicking a button that is not there, or
 that this user can't see, raises LookupError, which is a fault of the test.
@@ -7,6 +7,7 @@ that this user can't see, raises LookupError, which is a fault of the test.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,18 @@ def response_url(
     until = workspace.clock.now() + RESPONSE_SECONDS
     workspace.response_urls[key] = ResponseUrl(channel, user, ts, ephemeral, thread_ts, until)
     return f"{workspace.base_url}/response/{key}"
+
+
+def event_callback(workspace: Workspace, event: Json) -> Json:
+    """An event in the envelope of the Events API, with an event id of its own."""
+    install = {"enterprise_id": None, "team_id": workspace.team_id}
+    grant: Json = install | {"user_id": workspace.bot_user_id, "is_bot": True}
+    event_id = workspace.new_id("Ev")
+    own = {"token": "verification", "team_id": workspace.team_id, "api_app_id": workspace.app_id}
+    about = {"type": "event_callback", "event_id": event_id, "event_time": int(time.time())}
+    context = {"event_context": f"4-{event_id}", "is_ext_shared_channel": False}
+    grants = {"authorizations": [grant | {"is_enterprise_install": False}]}
+    return own | {"event": event} | about | context | grants
 
 
 # -- clicks

@@ -6,6 +6,7 @@ so a bot that is wrong about a limit is told so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -339,7 +340,10 @@ def check_view(view: Any) -> None:
     """Raises what Slack answers to this modal or home view, if it refuses it."""
     home = isinstance(view, dict) and view.get("type") == "home"
     refuse("invalid_arguments", list((HOME if home else MODAL).faults(view, "/view")))
-    if len(str(view)) > VIEW_BYTES:
+    inputs = any(block["type"] == "input" for block in view["blocks"])
+    if inputs and not home and "submit" not in view:
+        refuse("invalid_arguments", ["missing required field: submit [json-pointer:/view]"])
+    if len(json.dumps(view)) > VIEW_BYTES:
         raise SlackError("view_too_large")
 
 

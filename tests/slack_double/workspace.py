@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -49,7 +48,6 @@ class Channel:
     members: list[str]
     created: int
     archived: bool = False
-    external: bool = False
     messages: dict[str, Json] = field(default_factory=dict)
 
     def replies(self, root_ts: str) -> list[Json]:
@@ -387,25 +385,3 @@ class Workspace:
         event: Json = {"type": kind, "user": user, "reaction": name, "item": item}
         event |= {"item_user": message.get("user"), "event_ts": self.new_ts()}
         self._tell(channel, [event])
-
-
-def rich_text(text: str) -> list[Json]:
-    """The blocks Slack's client makes of what a person types, mentions as elements."""
-    parts = [part for part in re.split(r"(<[@#!][^>]+>)", text) if part]
-    elements = [_element(part) for part in parts]
-    section = {"type": "rich_text_section", "elements": elements}
-    return [{"type": "rich_text", "block_id": "user", "elements": [section]}]
-
-
-def _element(part: str) -> Json:
-    mark, name = part[:2], part[2:-1].split("|", maxsplit=1)[0]
-    kinds = {
-        "<@": ("user", "user_id"),
-        "<#": ("channel", "channel_id"),
-        "<!": ("broadcast", "range"),
-    }
-    if mark not in kinds:
-        plain = part.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-        return {"type": "text", "text": plain}
-    kind, key = kinds[mark]
-    return {"type": kind, key: name}
