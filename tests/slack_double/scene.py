@@ -61,12 +61,12 @@ class Scene:
         return app
 
     @contextmanager
-    def by_socket(self, app: App) -> Iterator[SocketModeHandler]:
-        handler = SocketModeHandler(app, self.slack.app_token)
+    def by_socket(self, app: App) -> Iterator[None]:
+        handler: Any = SocketModeHandler(app, self.slack.app_token)
         handler.connect()
         self.slack.wait_for(lambda: self.slack.sockets == 1)
         try:
-            yield handler
+            yield
         finally:
             handler.close()
 
