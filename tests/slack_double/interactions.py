@@ -151,7 +151,7 @@ def state_of(element: Json, value: Any) -> Json:
         return _options_state(element, value, many=many)
     key = {"users_select": "user", "channels_select": "channel"}.get(kind)
     key = "conversation" if kind == "conversations_select" else key
-    key = {"datepicker": "date", "timepicker": "time"}.get(kind, key)
+    key = {"datepicker": "date", "timepicker": "time", "datetimepicker": "date_time"}.get(kind, key)
     if key is None:
         return {"value": element.get("initial_value") if value is None else value}
     key = f"{key}s" if many else key

@@ -62,12 +62,24 @@ _IMAGE: dict[str, Rule] = {"image_url": String(3000), "slack_file": _ANY}
 _VERDICT = Shape({"text": _plain(75), "value": String(2000)}, {"accessibility_label": String(75)})
 _STATES = OneOf(frozenset({"pending", "in_progress", "complete", "error"}))
 
-_BUTTONS = {"button", "overflow", "datepicker", "timepicker", "checkboxes", "radio_buttons"}
+_BUTTONS = {
+    "button",
+    "overflow",
+    "datepicker",
+    "timepicker",
+    "datetimepicker",
+    "checkboxes",
+    "radio_buttons",
+}
 _SELECTS = {"static_select", "users_select", "conversations_select", "channels_select"}
 _SELECTS |= {"external_select"} | {f"multi_{name}" for name in _SELECTS | {"external_select"}}
 _TEXTS = {"plain_text_input", "rich_text_input", "number_input", "url_text_input"}
 _TEXTS |= {"email_text_input"}
-_INPUTS = _SELECTS | _TEXTS | {"datepicker", "timepicker", "checkboxes", "radio_buttons"}
+_INPUTS = (
+    _SELECTS
+    | _TEXTS
+    | {"datepicker", "timepicker", "datetimepicker", "checkboxes", "radio_buttons"}
+)
 _CHILDREN = {"section", "context", "divider", "image", "actions", "rich_text", "markdown"}
 _CHILDREN |= {"header", "table", "context_actions", "task_card"}
 COMMON = _CHILDREN | {"input", "card", "carousel", "container", "plan", "video"}
@@ -89,9 +101,7 @@ _ROWS: dict[str, Rule] = {
         | {
             "text": _text(3000),
             "fields": Items(10, _text(2000)),
-            "accessory": Typed(
-                frozenset(_BUTTONS | _SELECTS | {"image", "workflow_button"}), TABLE
-            ),
+            "accessory": Typed(frozenset(_BUTTONS | _SELECTS | {"image"}), TABLE),
             "expand": _FLAG,
         },
         either=("text", "fields"),
@@ -167,6 +177,7 @@ _ROWS: dict[str, Rule] = {
             "default_collapsed": _FLAG,
             "has_header_divider": _FLAG,
         },
+        either=("title", "rich_text_title"),
     ),
     "plan": Shape({"title": String(256)}, _BLOCK | {"tasks": Items(50, _types("task_card"))}),
     "task_card": Shape(
@@ -203,6 +214,8 @@ _ROWS: dict[str, Rule] = {
             "url": String(3000),
             "value": String(2000, least=0),
             "style": _STYLE,
+            "agent_prompt": _ANY,
+            "agent_prompt_display": _ANY,
             "accessibility_label": String(75),
             "visible_to_user_ids": _PEOPLE,
         },
@@ -235,7 +248,10 @@ _ROWS: dict[str, Rule] = {
             "max_length": Number(1, 3000),
         }
     ),
-    "rich_text_input": Shape(may=_ENTRY | {"initial_value": _ANY}),
+    "rich_text_input": Shape(
+        may=_ENTRY | {"initial_value": _ANY, "min_lines": _ANY, "max_lines": _ANY}
+    ),
+    "datetimepicker": Shape(may=_ELEMENT | {"initial_date_time": Number(0, 9_999_999_999)}),
     "number_input": Shape(
         {"is_decimal_allowed": _FLAG},
         _ENTRY | {"initial_value": String(), "min_value": String(), "max_value": String()},
