@@ -339,16 +339,18 @@ class _Reader:
         self._symbols: dict[str, Symbol] = {}
         self._public: dict[tuple[str, str], str] = {}  # (module, class) -> public name
         self._owners: dict[str, tuple[str, str]] = {}  # member -> (module, class) that defines it
+        self._bases: set[tuple[str, str]] = set()  # of the classes that are public by name
         self._reached: list[tuple[str, str]] = []
 
     def read(self) -> dict[str, Symbol]:
         self._add_decorators()
+        self._add_current()
         for name, module, original in self._public_names():
             self._add(name, name.rpartition(".")[0], module, original)
-        self._add_current()
+            self._bases |= set(self._owners.values())
         while self._reached:
             module, name = self._reached.pop(0)
-            if (module, name) not in self._public:
+            if (module, name) not in self._public and (module, name) not in self._bases:
                 self._add(f"{_home(module)}.{name}", module, module, name)
         self._add_configuration()
         return {name: self._with_owner(symbol) for name, symbol in self._symbols.items()}
@@ -392,6 +394,7 @@ class _Reader:
         elif isinstance(node, Function):
             kind: Kind = "decorator" if name == "metaflow.step" else "function"
             self._put(self._function(self._symbol(name, kind, home, source, node), node))
+            self._reached += self._mentions(source, node)
         elif fields := _namedtuple_fields(node):
             self._add_namedtuple(self._symbol(name, "class", home, source, node), source, fields)
         else:
@@ -581,7 +584,8 @@ def _set_in_current(module: _Module) -> Iterator[Parameter]:
             for key, value in zip(keys, values, strict=True):
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):
                     comment = _comment_above(module.text, node.lineno)
-                    text = f"Set to `{value.value!r}`. {comment}".strip()
+                    remark = f' The source says there: "{comment}"' if comment else ""
+                    text = f"Set to `{value.value!r}`.{remark}"
                     yield Parameter(ast.literal_eval(key), "str", "", text)
 
 
@@ -842,7 +846,8 @@ def _fence(lines: list[str]) -> list[str]:
     done: list[str] = []
     fenced, at = False, 0
     while at < len(lines):
-        line = lines[at]
+        # RST announces code with two colons.
+        line = re.sub("::$", ":", lines[at])
         at += 1
         done.append(line)
         fenced ^= line.count("```") % 2 == 1

@@ -1,0 +1,222 @@
+"""The Metaflow docs: a Docusaurus tree in a folder or behind a git URL."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin
+
+from ingest.mdx import split_api_objects, to_markdown
+from ingest.sections import SectionWriter
+from ingest.sources import Omission
+from metaflowbot.domain import Document
+from metaflowbot.errors import SourceError
+
+SITE = "https://docs.metaflow.org"
+_FETCH_SECONDS = 180
+_MAX_PAGE_BYTES = 2_000_000
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+# What a Python user's question should not be answered from, with the reason that the summary gives.
+_LEFT_OUT = {
+    "docs/v/r/": "page for R users: sources.docs.include = ['docs/v/r'] takes it in",
+    "docs/internals/gsoc": "programme page: sources.docs.include = ['docs/internals/gsoc'] takes it in",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DocsSource:
+    """Every Markdown page of the tree at `location`, a git URL or a path.
+
+    A repository is cloned under `cache` and updated there; when it can't be reached, a clone made
+    earlier still serves. `include` names path prefixes that are otherwise left out.
+    """
+
+    location: str
+    cache: Path
+    include: tuple[str, ...] = ()
+    name: str = "metaflow-docs"
+
+    def read(self) -> Iterator[Document | Omission]:
+        """Yield a Document for each page and an Omission for each file left out.
+
+        Raises SourceError when the tree can't be fetched or holds no page.
+        """
+        if _is_url(self.location):
+            folder, notice = _fetch(self.location, self.cache / "docs")
+            if notice:
+                yield Omission(self.location, notice)
+        else:
+            folder = Path(self.location).expanduser()
+        root, tree = _find_tree(folder, self.location)
+        found = False
+        for path in _files(tree):
+            result = self._read_file(path, root)
+            if result is not None:
+                found = found or isinstance(result, Document)
+                yield result
+        if not found:
+            raise SourceError(f"{self.location}: there is no readable Markdown page in it")
+
+    def _read_file(self, path: Path, root: Path) -> Document | Omission | None:
+        identity = path.relative_to(root).as_posix()
+        if root.name == "docs":
+            identity = f"docs/{identity}"
+        if path.suffix == ".ipynb":
+            twin = any(path.with_suffix(suffix).exists() for suffix in (".md", ".mdx"))
+            why = "notebook source of the page" if twin else "notebook without a Markdown page"
+            return Omission(identity, why)
+        if path.suffix not in (".md", ".mdx"):
+            return None
+        for prefix, why in _LEFT_OUT.items():
+            if identity.startswith(prefix) and not identity.startswith(self.include or ("\0",)):
+                return Omission(identity, why)
+        return _read_page(path, identity)
+
+
+def _read_page(path: Path, identity: str) -> Document | Omission:
+    try:
+        size = path.stat().st_size
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return Omission(identity, "not a text file: it is not UTF-8")
+    except OSError as error:
+        return Omission(identity, f"can't be read: {error.strerror}")
+    if "\0" in text:
+        return Omission(identity, "not a text file: it holds zero bytes")
+    if size > _MAX_PAGE_BYTES:
+        return Omission(identity, f"larger than {_MAX_PAGE_BYTES // 1_000_000} MB")
+    document = parse_page(text.replace("\r\n", "\n"), identity)
+    return document if document.sections else Omission(identity, "empty page")
+
+
+def parse_page(text: str, identity: str) -> Document:
+    """One page's MDX -> Document. `identity` is its path in the docs repository, 'docs/….md'."""
+    front, text = _front_matter(text)
+    url = _page_url(identity, front.get("slug", ""))
+    writer = SectionWriter()
+    defines: set[str] = set()
+    for part in split_api_objects(text):
+        if isinstance(part, str):
+            writer.markdown(to_markdown(part, lambda target: _resolve(target, url, identity)))
+        else:
+            writer.heading(part.level, part.heading, part.name)
+            writer.line(part.text)
+            defines |= {f"metaflow.{part.name}", f"{part.module}.{part.name}"}
+    title = front.get("title") or writer.title or _title_from(identity)
+    return Document(identity, "metaflow-docs", title, url, writer.sections(), frozenset(defines))
+
+
+def _front_matter(text: str) -> tuple[dict[str, str], str]:
+    match = _FRONT_MATTER.match(text)
+    if not match:
+        return {}, text
+    pairs = (line.partition(":") for line in match[1].splitlines() if not line.startswith(" "))
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}, text[match.end() :]
+
+
+def _page_url(identity: str, slug: str) -> str:
+    path = identity.removeprefix("docs/").rsplit(".", 1)[0]
+    folder, _, name = path.rpartition("/")
+    if name.lower() in ("readme", "index") or name == folder.rpartition("/")[2]:
+        path = folder
+    if slug:
+        path = slug.strip("/") if slug.startswith("/") else f"{folder}/{slug}".strip("/")
+    return f"{SITE}/{path}"
+
+
+def _resolve(target: str, url: str, identity: str) -> str:
+    """A link's target as an absolute URL; Markdown files become their pages."""
+    if re.match(r"[a-z][a-z0-9+.-]*:", target, re.IGNORECASE):
+        return target
+    path, hash_mark, fragment = target.partition("#")
+    if not path:
+        return url + hash_mark + fragment
+    is_folder = identity.rsplit("/", 1)[-1].lower().startswith(("readme.", "index."))
+    joined = urljoin(url + "/" if is_folder else url, path)
+    joined = re.sub(r"(?:/(?:README|index))?\.mdx?$", "", joined).rstrip("/")
+    return joined + hash_mark + fragment
+
+
+def _title_from(identity: str) -> str:
+    path = identity.rsplit(".", 1)[0].split("/")
+    name = path[-2] if path[-1].lower() in ("readme", "index") and len(path) > 1 else path[-1]
+    return name.replace("-", " ").replace("_", " ").capitalize()
+
+
+def _is_url(location: str) -> bool:
+    return bool(re.match(r"(https?|ssh|git|file)://|[\w.-]+@[\w.-]+:", location))
+
+
+def _find_tree(folder: Path, location: str) -> tuple[Path, Path]:
+    """The folder that ids are relative to, and the folder of pages below it."""
+    try:
+        if not folder.is_dir():
+            problem = "is not a folder" if folder.exists() else "does not exist"
+            raise SourceError(f"{location} {problem}: name a Docusaurus tree or its git URL")
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise SourceError(f"{location} can't be read: {error.strerror}") from None
+    if (folder / "docs").is_dir():
+        return folder, folder / "docs"
+    return folder, folder
+
+
+def _files(tree: Path) -> Iterator[Path]:
+    """Every file below, in a stable order; a link out of the tree is not followed."""
+    for folder, folders, names in os.walk(tree):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "_", "node_")))
+        for name in sorted(names):
+            yield Path(folder) / name
+
+
+def _fetch(url: str, clone: Path) -> tuple[Path, str]:
+    """Clone or update; return the folder, and a notice when an older clone has to serve."""
+    try:
+        if (clone / ".git").is_dir() and _git("remote", "get-url", "origin", at=clone) == url:
+            _git("fetch", "--quiet", "--depth", "1", "origin", "HEAD", at=clone)
+            _git("reset", "--quiet", "--hard", "FETCH_HEAD", at=clone)
+            return clone, ""
+    except SourceError as error:
+        return clone, f"{error}; the copy fetched earlier is used"
+    _clone(url, clone)
+    return clone, ""
+
+
+def _clone(url: str, clone: Path) -> None:
+    """Clone beside and rename, so that a clone cut short is never taken for a whole one."""
+    import shutil
+    import tempfile
+
+    clone.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=clone.parent) as folder:
+        fresh = Path(folder) / "clone"
+        _git("clone", "--quiet", "--depth", "1", url, str(fresh), at=Path(folder))
+        shutil.rmtree(clone, ignore_errors=True)
+        fresh.rename(clone)
+
+
+def _git(*arguments: str, at: Path) -> str:
+    patience = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"]
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            ["git", *patience, *arguments],
+            cwd=at,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SourceError("git is not installed: install it or give a local path") from None
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"git did not finish within {_FETCH_SECONDS} s") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise SourceError(f"can't be fetched: {reason.removeprefix('fatal: ')}")
+    return done.stdout.strip()

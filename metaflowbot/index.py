@@ -1,0 +1,456 @@
+"""Index generations: immutable folders of passages, vectors (Chroma) and terms (BM25).
+
+    <home>/index/
+        current                    the id of the active generation
+        previous                   the one before it, for roll-back
+        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, moments.npz
+        vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes
+
+A generation is built beside the live one under a temporary name, and renamed when it is whole;
+activating it replaces one small file. The only module that knows Chroma.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaflowbot.domain import Passage
+from metaflowbot.embedding import Embedding, Vectors
+from metaflowbot.errors import IndexUnavailableError, NotFoundError
+from metaflowbot.lexical import Lexical, Scores
+from metaflowbot.markdown import without_links
+
+FORMAT = 1
+_COLLECTION = "passages"
+_CHROMA_BATCH = 2000
+_BUILDING = ".building"
+
+Progress = Callable[[int, int], None]
+"""Called with the number of passages embedded so far and the number in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """What one source gave to a generation."""
+
+    documents: int
+    passages: int
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a generation is: `checksums` are SHA-256 by file, `built_at` is ISO 8601 in UTC."""
+
+    id: str
+    format: int
+    built_at: str
+    embedding_model: str
+    sources: Mapping[str, SourceCount]
+    passages: int
+    documents: Mapping[str, str]
+    checksums: Mapping[str, str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Raises IndexUnavailableError where the folder holds no generation of this format."""
+        try:
+            values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            sources = {name: SourceCount(**count) for name, count in values["sources"].items()}
+            manifest = cls(**{**values, "sources": sources})
+        except FileNotFoundError:
+            raise IndexUnavailableError(f"index generation {folder.name} does not exist") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            raise _damaged(folder, "its manifest can't be read") from None
+        if manifest.format != FORMAT:
+            raise IndexUnavailableError(
+                f"index generation {folder.name} has format {manifest.format}, not {FORMAT}: "
+                "run `metaflowbot ingest` to build a new one"
+            )
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Passages that may answer, by row, with both scores of each as z-scores over all rows.
+
+    `similarity` is the cosine (-1 to 1) that `dense` stands for.
+    """
+
+    rows: NDArray[np.int64]
+    dense: Scores
+    similarity: Scores
+    lexical: Scores
+
+
+class Generation:
+    """A loaded generation: search it from any number of threads; it never changes."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the generation; raises IndexUnavailableError where it is missing or damaged."""
+        self.manifest = Manifest.read(folder)
+        _verify(folder, self.manifest)
+        try:
+            self.passages = tuple(_read_passages(folder / "passages.jsonl"))
+            self._lexical = Lexical.load(folder / "lexical", len(self.passages))
+            with np.load(folder / "moments.npz") as moments:
+                self._mean, self._covariance = moments["mean"], moments["covariance"]
+            self._collection = _open_collection(folder / "chroma")
+            counted = self._collection.count()
+        # Chroma raises whatever its native code meets: any of it means the folder is unusable.
+        except Exception as error:  # noqa: BLE001
+            raise _damaged(folder, f"{type(error).__name__} while reading it") from error
+        if not len(self.passages) == counted == self.manifest.passages:
+            raise _damaged(folder, "its parts disagree about the number of passages")
+        self._sources = np.array([passage.source for passage in self.passages])
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    def knows(self, term: str) -> bool:
+        """Whether a lexical term occurs anywhere in this generation."""
+        return self._lexical.knows(term)
+
+    def candidates(
+        self,
+        vector: Vectors,
+        query_terms: Sequence[str],
+        sources: frozenset[str],
+        depth: int,
+    ) -> Candidates:
+        """The `depth` best rows by each of the two scores, within `sources` (empty: all)."""
+        lexical = self._lexical.scores(query_terms)
+        allowed = np.isin(self._sources, list(sources)) if sources else None
+        ranked = np.argsort(-lexical if allowed is None else np.where(allowed, -lexical, 1.0))
+        by_terms = [int(row) for row in ranked[:depth] if lexical[row] > 0]
+        if allowed is not None:
+            by_terms = [row for row in by_terms if allowed[row]]
+        similarity = self._nearest(vector, sources, depth)
+        similarity |= self._similarity(vector, [row for row in by_terms if row not in similarity])
+        rows = np.array(sorted(similarity), dtype=np.int64)
+        cosines = np.array([similarity[int(row)] for row in rows], dtype=np.float32)
+        spread = float(np.sqrt(vector @ self._covariance @ vector)) + 1e-9
+        dense = (cosines - float(vector @ self._mean)) / spread
+        chosen = (lexical[rows] - lexical.mean()) / (lexical.std() + 1e-9)
+        return Candidates(rows, dense.astype(np.float32), cosines, chosen.astype(np.float32))
+
+    def _nearest(self, vector: Vectors, sources: frozenset[str], depth: int) -> dict[int, float]:
+        found = self._collection.query(
+            query_embeddings=[vector.tolist()],
+            n_results=min(depth, len(self.passages)),
+            where={"source": {"$in": sorted(sources)}} if sources else None,
+            include=["distances"],
+        )
+        pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+        return {int(identity): 1.0 - float(distance) for identity, distance in pairs}
+
+    def _similarity(self, vector: Vectors, rows: list[int]) -> dict[int, float]:
+        if not rows:
+            return {}
+        found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
+        vectors = np.asarray(found["embeddings"], dtype=np.float32)
+        cosines = (vectors @ vector).tolist()
+        return {int(identity): cosine for identity, cosine in zip(found["ids"], cosines, strict=True)}
+
+
+class Index:
+    """The folder of generations: build, list, switch, roll back, prune."""
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "index"
+        self._generations = self._root / "generations"
+
+    def active_id(self) -> str | None:
+        """The id of the active generation, None where there is none yet."""
+        return self._pointer("current")
+
+    def load(self) -> Generation:
+        """The active generation; raises IndexUnavailableError where it can't be served."""
+        active = self.active_id()
+        if active is None:
+            raise IndexUnavailableError("there is no index yet: run `metaflowbot ingest`")
+        return Generation(self._generations / active)
+
+    def manifests(self) -> list[Manifest]:
+        """Every whole generation, oldest first; damaged ones are passed over."""
+        found = []
+        for folder in sorted(self._generations.glob("*")):
+            if not folder.name.endswith(_BUILDING):
+                try:
+                    found.append(Manifest.read(folder))
+                except IndexUnavailableError:
+                    continue
+        return found
+
+    def build(
+        self,
+        passages: Sequence[Passage],
+        sources: Mapping[str, SourceCount],
+        embedding: Embedding,
+        progress: Progress = lambda done, total: None,
+    ) -> Manifest:
+        """Write a new generation and return its manifest; it is not active yet.
+
+        Raises ValueError for no passages, and what the embedding model raises.
+        """
+        if not passages:
+            raise ValueError("an index generation needs at least one passage")
+        self._generations.mkdir(parents=True, exist_ok=True)
+        identity = _new_id(self._generations)
+        folder = self._generations / f"{identity}{_BUILDING}"
+        folder.mkdir()
+        try:
+            manifest = self._write(folder, identity, passages, sources, embedding, progress)
+            folder.rename(self._generations / identity)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return manifest
+
+    def activate(self, identity: str) -> Manifest:
+        """Make a generation the active one, after reading it whole."""
+        folder = self._generations / identity
+        if not (folder / "manifest.json").exists():
+            raise NotFoundError(
+                f"there is no index generation '{identity}': see `metaflowbot index list`"
+            )
+        manifest = Generation(folder).manifest
+        active = self.active_id()
+        if active and active != identity:
+            self._point("previous", active)
+        self._point("current", identity)
+        return manifest
+
+    def rollback(self) -> Manifest:
+        """Go back to the generation that was active before this one."""
+        previous = self._pointer("previous")
+        if previous is None:
+            raise NotFoundError("there is no earlier index generation to go back to")
+        return self.activate(previous)
+
+    def prune(self, keep: int = 3) -> list[str]:
+        """Delete all but the newest `keep`, the active and the previous; return what went.
+
+        What an interrupted build left behind goes as well, once it is an hour old.
+        """
+        kept = {self.active_id(), self._pointer("previous")}
+        kept |= {manifest.id for manifest in self.manifests()[-keep:]}
+        gone = []
+        for folder in sorted(self._generations.glob("*")):
+            building = folder.name.endswith(_BUILDING)
+            abandoned = building and time.time() - folder.stat().st_mtime > 3600
+            if abandoned or not (building or folder.name in kept):
+                shutil.rmtree(folder, ignore_errors=True)
+                gone.append(folder.name)
+        return gone
+
+    def _write(
+        self,
+        folder: Path,
+        identity: str,
+        passages: Sequence[Passage],
+        sources: Mapping[str, SourceCount],
+        embedding: Embedding,
+        progress: Progress,
+    ) -> Manifest:
+        texts = [searchable(passage) for passage in passages]
+        with VectorCache(self._root / "vectors.sqlite", embedding.name) as cache:
+            vectors = cache.embed(texts, embedding, progress)
+        _write_passages(folder / "passages.jsonl", passages)
+        Lexical.build(texts).save(folder / "lexical")
+        np.savez(folder / "moments.npz", mean=vectors.mean(0), covariance=_covariance(vectors))
+        _write_collection(folder / "chroma", passages, vectors)
+        manifest = Manifest(
+            id=identity,
+            format=FORMAT,
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            embedding_model=embedding.name,
+            sources=sources,
+            passages=len(passages),
+            documents=_document_hashes(passages),
+            checksums=_checksums(folder),
+        )
+        text = json.dumps(dataclasses.asdict(manifest), indent=1, default=dataclasses.asdict)
+        (folder / "manifest.json").write_text(text, encoding="utf-8")
+        return manifest
+
+    def _pointer(self, name: str) -> str | None:
+        try:
+            return (self._root / name).read_text(encoding="utf-8").strip() or None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, UnicodeDecodeError):
+            raise IndexUnavailableError(
+                f"{self._root / name} can't be read: run `metaflowbot index activate ID`"
+            ) from None
+
+    def _point(self, name: str, identity: str) -> None:
+        partial = self._root / f"{name}.{os.getpid()}.partial"
+        partial.write_text(identity + "\n", encoding="utf-8")
+        partial.replace(self._root / name)
+
+
+class VectorCache:
+    """Vectors by model and text, in one SQLite file: an unchanged passage is embedded once."""
+
+    def __init__(self, path: Path, model: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._model = model
+        try:
+            self._database = self._open()
+        except sqlite3.DatabaseError:
+            # It is only a cache: a damaged one costs time, not an error.
+            path.unlink(missing_ok=True)
+            self._database = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=30)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+        )
+        return database
+
+    def __enter__(self) -> VectorCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def embed(self, texts: Sequence[str], embedding: Embedding, progress: Progress) -> Vectors:
+        """The vectors of all texts (n_texts x dim), embedding only those not yet known."""
+        keys = [hashlib.sha256(f"{self._model}\0{text}".encode()).digest() for text in texts]
+        known = self._known(keys)
+        missing = list(dict.fromkeys(key for key in keys if key not in known))
+        text_of = dict(zip(keys, texts, strict=True))
+        progress(len(texts) - len(missing), len(texts))
+        done = 0
+        for batch in embedding.embed([text_of[key] for key in missing]):
+            fresh = dict(zip(missing[done : done + len(batch)], batch, strict=True))
+            known |= fresh
+            done += len(batch)
+            with self._database:
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO vectors VALUES (?, ?)",
+                    [(key, vector.astype(np.float32).tobytes()) for key, vector in fresh.items()],
+                )
+            progress(len(texts) - len(missing) + done, len(texts))
+        return np.stack([known[key] for key in keys])
+
+    def _known(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
+        found: dict[bytes, Vectors] = {}
+        for start in range(0, len(keys), 500):
+            part = keys[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+            for key, vector in self._database.execute(query, part):
+                found[key] = np.frombuffer(vector, dtype=np.float32)
+        return found
+
+
+def searchable(passage: Passage) -> str:
+    """The text that stands for a passage in both searches: title, headings, prose without URLs."""
+    return "\n".join([" > ".join((passage.title, *passage.headings)), without_links(passage.text)])
+
+
+def _covariance(vectors: Vectors) -> Vectors:
+    centred = vectors - vectors.mean(0)
+    return np.asarray(centred.T @ centred / len(vectors), dtype=np.float32)
+
+
+def _new_id(generations: Path) -> str:
+    """Sorts by time; a second build within the same second gets a suffix."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    names = {path.name.removesuffix(_BUILDING) for path in generations.glob(f"{stamp}*")}
+    candidates = (stamp, *(f"{stamp}-{number}" for number in range(2, 1000)))
+    return next(name for name in candidates if name not in names)
+
+
+def _damaged(folder: Path, why: str) -> IndexUnavailableError:
+    return IndexUnavailableError(
+        f"index generation {folder.name} is damaged ({why}): "
+        "run `metaflowbot index rollback` or `metaflowbot ingest`"
+    )
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    for name, checksum in manifest.checksums.items():
+        try:
+            actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError:
+            raise _damaged(folder, f"{name} can't be read") from None
+        if actual != checksum:
+            raise _damaged(folder, f"{name} was changed")
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """Of every file but Chroma's, which it may touch when it opens them."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.relative_to(folder).parts[0] != "chroma"
+    }
+
+
+def _document_hashes(passages: Iterable[Passage]) -> dict[str, str]:
+    hashes: dict[str, Any] = {}
+    for passage in passages:
+        digest = hashes.setdefault(passage.document_id, hashlib.sha256())
+        digest.update(f"{passage.url}\0{searchable(passage)}\0".encode())
+    return {identity: digest.hexdigest()[:16] for identity, digest in hashes.items()}
+
+
+def _write_passages(path: Path, passages: Iterable[Passage]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for passage in passages:
+            file.write(json.dumps(dataclasses.asdict(passage), ensure_ascii=False) + "\n")
+
+
+def _read_passages(path: Path) -> Iterator[Passage]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            values = json.loads(line)
+            yield Passage(**{**values, "headings": tuple(values["headings"])})
+
+
+def _client(folder: Path) -> Any:
+    import chromadb
+    from chromadb.config import Settings
+
+    return chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
+
+
+def _open_collection(folder: Path) -> Any:
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    return _client(folder).get_collection(_COLLECTION, embedding_function=None)
+
+
+def _write_collection(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
+    collection = _client(folder).create_collection(
+        _COLLECTION, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+    )
+    for start in range(0, len(passages), _CHROMA_BATCH):
+        part = passages[start : start + _CHROMA_BATCH]
+        collection.add(
+            ids=[str(row) for row in range(start, start + len(part))],
+            embeddings=vectors[start : start + len(part)],
+            metadatas=[{"source": passage.source} for passage in part],
+        )
