@@ -45,6 +45,7 @@ _LEAD = re.compile(
 )
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:e\.g|i\.e|etc|vs|cf|approx|incl|resp|[A-Z])\Z", re.I)
 _SPACE = re.compile(r"[ \t]*")
+_LABELLED = re.compile(r"!?\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?:[^()\s]|\([^()\s]*\))*\)")
 
 
 class Token(NamedTuple):
@@ -228,3 +229,8 @@ def _plain(token: Token) -> str:
     if token.kind == "url":
         return token.match["name"] or token.match[0].strip("<>")
     return "" if set(token.match[0]) <= set("*_~|\\`") else token.match[0].strip("*_")
+
+
+def without_links(markdown: str) -> str:
+    """The text with each link and picture replaced by its label, for searching."""
+    return _LABELLED.sub(r"\1", markdown)

@@ -1,0 +1,54 @@
+"""Settings -> the bot and its parts: the one composition root."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaflowbot import embedding, llm, prompts
+from metaflowbot.answer import Answerer
+from metaflowbot.bot import Bot
+from metaflowbot.errors import SettingsError
+from metaflowbot.index import Index
+from metaflowbot.retrieve import Retriever
+from metaflowbot.settings import Settings
+from metaflowbot.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a running process is made of."""
+
+    bot: Bot
+    store: Store
+    index: Index
+
+
+def build(settings: Settings) -> Parts:
+    """Open the database and wire the bot; the index is loaded at the first question.
+
+    Raises SettingsError and StoreError.
+    """
+    make_home(settings)
+    model = llm.connect(settings)
+    prompt = prompts.load("answer", "sources")
+    embedder = embedding.connect(settings)
+    index = Index(settings.home)
+    store = Store.open(settings.sqlalchemy_url)
+
+    def answerer() -> Answerer:
+        return Answerer(Retriever.over(index.load(), embedder), model, prompt)
+
+    if model is not None:
+        model.warm()
+    return Parts(Bot(store, index.active_id, answerer), store, index)
+
+
+def make_home(settings: Settings) -> None:
+    """Make the folder for all state; raises SettingsError where that can't be done."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"METAFLOWBOT_HOME: {settings.home} can't be made ({error.strerror}): "
+            "name a folder that can be written"
+        ) from None

@@ -1,0 +1,120 @@
+"""Question -> ranked hits: hybrid search over passages, fused, grouped by document.
+
+Dense and lexical scores are compared as z-scores over all passages, so that neither has to be
+rescaled by hand; a document's score is its best passage's plus a little for its next ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metaflowbot.domain import Hit, Passage, Question, Search
+from metaflowbot.embedding import Embedding
+from metaflowbot.errors import IndexUnavailableError
+from metaflowbot.index import Candidates, Generation
+from metaflowbot.lexical import terms
+
+# Rows that each of the two searches contributes.
+_DEPTH = 200
+# How much the meaning counts beside the words (1.0).
+_DENSE_WEIGHT = 1.5
+# What a document's best, second and third passage add to its score.
+_PASSAGE_WEIGHTS = (1.0, 0.3, 0.15)
+# Official docs and the API reference outrank drafts and conversations (a factor of the score).
+_AUTHORITY: Mapping[str, float] = {
+    "metaflow-docs": 1.0,
+    "metaflow-api": 0.9,
+    "labs": 0.9,
+    "slack": 0.9,
+    "github": 0.85,
+}
+# The words of the message before count this much in a follow-up's meaning.
+_HISTORY_WEIGHT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Retriever:
+    """Searches one generation. Holds no state between calls."""
+
+    generation: Generation
+    embedding: Embedding
+
+    @classmethod
+    def over(cls, generation: Generation, embedding: Embedding) -> Retriever:
+        """A retriever whose queries live in the generation's vector space.
+
+        Raises IndexUnavailableError where the generation was embedded by another model.
+        """
+        if generation.manifest.embedding_model != embedding.name:
+            raise IndexUnavailableError(
+                f"the index was built with {generation.manifest.embedding_model}, but "
+                f"METAFLOWBOT_EMBEDDING_MODEL now means {embedding.name}: run `metaflowbot ingest`"
+            )
+        return cls(generation, embedding)
+
+    def search(self, question: Question, k: int = 10) -> Search:
+        """The `k` best documents, best first; no hits for a question without any known term.
+
+        Raises what the embedding model raises.
+        """
+        started = time.perf_counter()
+        query_terms, vector = self._query(question)
+        found = self.generation.candidates(vector, query_terms, question.sources, _DEPTH)
+        hits = _group(self.generation.passages, found, k)
+        return Search(
+            query=question.text,
+            hits=hits,
+            generation=self.generation.id,
+            took_ms=round((time.perf_counter() - started) * 1000, 2),
+            coverage=_coverage(query_terms, hits),
+            similarity=float(found.similarity.max(initial=-1.0)),
+        )
+
+    def _query(self, question: Question) -> tuple[list[str], np.ndarray]:
+        """The terms and the vector to search for; a follow-up leans on what was asked before."""
+        query_terms = terms(question.text)
+        vector = self.embedding.embed_query(question.text)
+        earlier = [turn.content for turn in question.history if turn.role == "user"]
+        if earlier:
+            query_terms += terms(earlier[-1])
+            both = self.embedding.embed_query(f"{earlier[-1]}\n{question.text}")
+            vector = vector + _HISTORY_WEIGHT * both
+            vector /= np.linalg.norm(vector)
+        return query_terms, vector
+
+
+def _group(passages: Sequence[Passage], found: Candidates, k: int) -> tuple[Hit, ...]:
+    scores = _DENSE_WEIGHT * found.dense + found.lexical
+    by_document: dict[str, list[tuple[float, Passage]]] = defaultdict(list)
+    for place in np.argsort(-scores):
+        passage = passages[found.rows[place]]
+        by_document[passage.document_id].append((float(scores[place]), passage))
+    ranked = sorted(by_document.values(), key=_document_score, reverse=True)
+    return tuple(
+        Hit(rank, round(_document_score(members), 4), tuple(p for _, p in members[:3]))
+        for rank, members in enumerate(ranked[:k], start=1)
+    )
+
+
+def _document_score(members: Sequence[tuple[float, Passage]]) -> float:
+    authority = _AUTHORITY.get(members[0][1].source, 1.0)
+    weighted = zip(_PASSAGE_WEIGHTS, members, strict=False)
+    return authority * sum(weight * max(score, 0.0) for weight, (score, _) in weighted)
+
+
+def _coverage(query_terms: Sequence[str], hits: Sequence[Hit]) -> float:
+    """The share of the query's distinct terms that the three best hits contain, 0 for none."""
+    wanted = set(query_terms)
+    if not wanted:
+        return 0.0
+    texts = (
+        f"{passage.title} {passage.heading} {passage.text}"
+        for hit in hits[:3]
+        for passage in hit.passages
+    )
+    return len(wanted & {term for text in texts for term in terms(text)}) / len(wanted)
