@@ -164,12 +164,13 @@ def _arguments(parameters: Iterable[Parameter], *, starred: bool = False) -> Ite
 
 @dataclass(frozen=True)
 class MetaflowAPI:
-    """All public symbols by dotted name.
+    """All public symbols by dotted name, read from the installed package in the folder `package`.
 
     `stubs` is the version of the installed stubs, '' when there are none: then what Metaflow makes
     at run time is missing from the table.
     """
 
+    package: Path
     version: str
     stubs: str
     symbols: Mapping[str, Symbol]
@@ -213,7 +214,7 @@ def load(site: Path | None = None) -> MetaflowAPI:
         raise SourceError("Metaflow is not installed: install the package 'metaflow'")
     stubs_path, stubs_version = _locate("metaflow-stubs", site)
     symbols = _Reader(_Package(path, ".py"), _Package(stubs_path, ".pyi"), version).read()
-    return MetaflowAPI(version, stubs_version, MappingProxyType(symbols))
+    return MetaflowAPI(path, version, stubs_version, MappingProxyType(symbols))
 
 
 def _locate(name: str, site: Path | None) -> tuple[Path | None, str]:

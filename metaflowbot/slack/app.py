@@ -76,6 +76,25 @@ def identify(client: WebClient) -> Identity:
     return Identity(said.get("team_id", ""), said["user_id"], said.get("bot_id", ""))
 
 
+def granted_scopes(client: WebClient) -> frozenset[str]:
+    """The scopes of the bot's token; SettingsError as `identify`."""
+    try:
+        headers = client.auth_test().headers
+    except SLACK_FAILURES as error:
+        raise refused("SLACK_BOT_TOKEN", error, client.base_url) from None
+    named = next((value for key, value in headers.items() if key.lower() == "x-oauth-scopes"), "")
+    return frozenset(scope.strip() for scope in named.split(",") if scope.strip())
+
+
+def check_app_token(settings: Settings) -> None:
+    """Ask Slack for a socket and leave it unused; SettingsError when it refuses the app's token."""
+    client = web_client(settings)
+    try:
+        client.apps_connections_open(app_token=settings.slack_app_token.get_secret_value())
+    except SLACK_FAILURES as error:
+        raise refused("SLACK_APP_TOKEN", error, client.base_url) from None
+
+
 def refused(setting: str, error: BaseException, base_url: str) -> SettingsError:
     """The error for a token that Slack refused with `error`."""
     if not isinstance(error, SlackApiError):

@@ -1,0 +1,169 @@
+"""The commands `ingest` and `up`, which join the command line by an entry point."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metaflowbot import settings as settings_module
+from metaflowbot.cli import AsJson, Host, Port, print_json
+from metaflowbot.errors import UsageError
+from metaflowbot.settings import Settings
+
+if TYPE_CHECKING:
+    from ingest.pipeline import Ingest, SourceReport, Summary
+    from ingest.sources import Source
+    from metaflowbot.index import Progress
+
+# The short names of `--only` and of metaflowbot.toml, and what hits call the source.
+_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("ingest")(ingest)
+    app.command("up")(up)
+
+
+def ingest(
+    docs: Annotated[str, typer.Option(help="The docs: a git URL or a path.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Read only this source; the others stay as they are.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Read and split, but build nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build a new index generation from every source that can be reached, and serve it."""
+    job = _job(settings_module.load(), docs, only or [])
+    summary = _run(job, dry_run=dry_run)
+    if as_json:
+        print_json(dataclasses.asdict(summary))
+    else:
+        _print(summary)
+
+
+def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
+    """Build the first index if there is none yet, then serve."""
+    from metaflowbot import serving
+    from metaflowbot.index import Index
+
+    settings = settings_module.load()
+    if Index(settings.home).active_id() is None:
+        serving.say("first run: building the index from every source that can be reached")
+        summary = _run(_job(settings, "", []), dry_run=False)
+        _print(summary)
+    serving.serve(settings, host, port)
+
+
+def _job(settings: Settings, docs: str, only: list[str]) -> Ingest:
+    from ingest.library import Library
+    from ingest.pipeline import Ingest
+    from metaflowbot import bootstrap, embedding
+    from metaflowbot.index import Index
+
+    bootstrap.make_home(settings)
+    wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
+    index_home = settings.home / "index"
+    return Ingest(
+        sources=[source for source in _sources(settings, docs) if source.name in wanted],
+        index=Index(settings.home),
+        embedding=embedding.connect(settings),
+        library=Library(index_home / "documents"),
+        home=index_home,
+        required=frozenset(({"metaflow-docs"} if docs else set()) | (wanted if only else set())),
+        kept=tuple(name for name in _SOURCES.values() if name not in wanted),
+    )
+
+
+def _source_name(name: str) -> str:
+    full = _SOURCES.get(name, name)
+    if full not in _SOURCES.values():
+        known = ", ".join(sorted([*_SOURCES, *_SOURCES.values()]))
+        raise UsageError(f"--only {name}: there is no such source; there are {known}")
+    return full
+
+
+def _sources(settings: Settings, docs: str) -> Iterator[Source]:
+    from ingest.sources.api_reference import ApiReference
+    from ingest.sources.docs import DocsSource
+
+    configured = settings.sources.docs
+    cache = settings.home / "cache" / "sources"
+    yield DocsSource(docs or configured.location, cache, configured.include)
+    yield ApiReference()
+
+
+def _run(job: Ingest, *, dry_run: bool) -> Summary:
+    with _progress() as progress:
+        return job.run(_say, progress, dry_run=dry_run)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, a plain line every tenth elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn())
+        with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+            task = bar.add_task("embedding", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    shown = -1
+
+    def line(done: int, total: int) -> None:
+        nonlocal shown
+        tenth = 10 * done // total if total else 10
+        if tenth > shown:
+            shown = tenth
+            _say(f"embedded {done:,} of {total:,} passages")
+
+    yield line
+
+
+def _print(summary: Summary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("source", box=None, header_style="bold", pad_edge=False)
+    for column in ("documents", "passages", "left out", "seconds"):
+        table.add_column(column, justify="right")
+    for report in summary.sources:
+        counts = (report.documents, report.passages, len(report.omissions), report.seconds)
+        table.add_row(report.name, *map(str, counts))
+    stages = ", ".join(f"{stage} {seconds:g} s" for stage, seconds in summary.seconds.items())
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=True)
+    console.print(table)
+    for report in summary.sources:
+        for line in _remarks(report):
+            console.print(line, markup=False)
+    console.print(f"{summary.documents} documents, {summary.passages} passages ({stages})")
+    done = f"active: {summary.generation}" if summary.generation else "dry run: nothing was built"
+    console.print(done)
+
+
+def _remarks(report: SourceReport) -> Iterator[str]:
+    if report.error:
+        yield f"{report.name}: could not be read: {report.error}"
+    if report.notice:
+        yield f"{report.name}: {report.notice}"
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for omission in report.omissions:
+        by_reason[omission.why].append(omission.what)
+    for why, what in by_reason.items():
+        named = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
+        yield f"{report.name}: left out {len(what)} ({why}): {named}"
+
+

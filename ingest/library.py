@@ -1,0 +1,61 @@
+"""What each source said when it was last read, kept on disk as JSON lines.
+
+So a source that can't be reached today keeps what it gave before, and a run that reads one source
+does not lose the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from metaflowbot.domain import Document, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The documents of one source and when they were read (ISO 8601, UTC)."""
+
+    read_at: str
+    documents: tuple[Document, ...]
+
+
+class Library:
+    """One file a source under a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, source: str, documents: Sequence[Document]) -> None:
+        """Replace what the source gave before."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f"{source}.{os.getpid()}.partial"
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"read_at": datetime.now(UTC).isoformat(timespec="seconds")}))
+            for document in documents:
+                values = {**dataclasses.asdict(document), "defines": sorted(document.defines)}
+                file.write("\n" + json.dumps(values, ensure_ascii=False))
+        partial.replace(self._folder / f"{source}.jsonl")
+
+    def last(self, source: str) -> Reading | None:
+        """What the source gave last; None where it never did or the file is damaged."""
+        try:
+            with (self._folder / f"{source}.jsonl").open(encoding="utf-8") as file:
+                head, *lines = file.read().split("\n")
+            return Reading(json.loads(head)["read_at"], tuple(map(_document, lines)))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _document(line: str) -> Document:
+    values = json.loads(line)
+    sections = tuple(
+        Section(tuple(section["headings"]), section["anchor"], section["text"])
+        for section in values["sections"]
+    )
+    return Document(**{**values, "sections": sections, "defines": frozenset(values["defines"])})

@@ -1,0 +1,267 @@
+"""The command line: parse, call, print.
+
+Commands of the rooms above (ingest, evals) join by the entry-point group 'metaflowbot.commands',
+so nothing here imports them. Exit codes: 0 done; 1 it failed or fell short; 2 wrong usage or
+settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metaflowbot import settings as settings_module
+from metaflowbot.errors import MetaflowbotError, UsageError
+
+if TYPE_CHECKING:
+    from metaflowbot.bootstrap import Parts
+    from metaflowbot.domain import Answer, Search
+    from metaflowbot.index import Index, Manifest
+    from metaflowbot.settings import Settings
+
+app = typer.Typer(
+    name="metaflowbot",
+    help="Answers questions about Metaflow, with citations that hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+index_app = typer.Typer(help="List, switch and prune index generations.", no_args_is_help=True)
+feedback_app = typer.Typer(help="What readers thought of the answers.", no_args_is_help=True)
+app.add_typer(index_app, name="index")
+app.add_typer(feedback_app, name="feedback")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    for point in entry_points(group="metaflowbot.commands"):
+        point.load()(app)
+    try:
+        app()
+    except UsageError as error:
+        fail(error, 2)
+    except MetaflowbotError as error:
+        fail(error, 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def fail(message: object, code: int) -> None:
+    """Print one line on stderr and exit."""
+    print(f"metaflowbot: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a --json command."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def plain_values(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON values, with None for nothing."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(record), default=str))
+    return values
+
+
+@contextmanager
+def parts() -> Iterator[Parts]:
+    """The bot and its parts, closed at the end."""
+    from metaflowbot import bootstrap
+
+    built = bootstrap.build(settings_module.load())
+    try:
+        yield built
+    finally:
+        built.store.close()
+
+
+@app.command("version")
+def show_version() -> None:
+    """Print the versions of Metaflowbot and of the Metaflow that it knows."""
+    print(f"metaflowbot {version('metaflowbot')} (Metaflow {version('metaflow')})")
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8080) -> None:
+    """Serve the web page, the API and, when its tokens are set, the Slack app."""
+    from metaflowbot import serving
+
+    serving.serve(settings_module.load(), host, port)
+
+
+@app.command()
+def ask(question: str, as_json: AsJson = False) -> None:
+    """Answer one question, with citations. Exits 1 when the chat model fell short."""
+    from metaflowbot.domain import Question
+    from metaflowbot.store import Asking
+
+    with parts() as built:
+        answer = built.bot.ask(Question(question), Asking("cli"))
+    if as_json:
+        print_json(_answer_values(answer))
+    else:
+        _print_answer(answer)
+    if answer.notice:
+        fail(answer.notice, 1)
+
+
+@app.command()
+def search(
+    query: str,
+    k: Annotated[int, typer.Option("-k", help="How many documents.", min=1, max=100)] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Print the documents that match best, best first."""
+    with parts() as built:
+        found = built.bot.search(query, k)
+    if as_json:
+        print_json(_search_values(found))
+        return
+    for hit in found.hits:
+        heading = f" › {hit.best.heading}" if hit.best.heading else ""
+        print(f"{hit.rank:2}. {hit.best.title}{heading}  ({hit.score:.2f})")
+        print(f"    {hit.best.url}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, tokens, scopes, index and database; say how to mend each fault."""
+    from metaflowbot.doctor import examine
+
+    findings = []
+    for finding in examine(settings_module.load()):
+        findings.append(finding)
+        if not as_json:
+            print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check:12} {finding.detail}")
+    if as_json:
+        print_json({"checks": [dataclasses.asdict(finding) for finding in findings]})
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def forget(user: str) -> None:
+    """Erase one person's questions, answers and verdicts: a Slack id, or 'slack:ID', 'web:ID'."""
+    person = user if ":" in user else f"slack:{user}"
+    with parts() as built:
+        gone = built.store.forget(person)
+    print(", ".join(f"{table}: {count}" for table, count in sorted(gone.items())))
+
+
+@index_app.command("list")
+def index_list(as_json: AsJson = False) -> None:
+    """List the generations, newest last; the active one is marked."""
+    index = _index()
+    active = index.active_id()
+    manifests = index.manifests()
+    if as_json:
+        print_json({"active": active, "generations": [_manifest_values(m) for m in manifests]})
+        return
+    if not manifests:
+        print("there is no index yet: run `metaflowbot ingest`")
+    for manifest in manifests:
+        mark = "*" if manifest.id == active else " "
+        print(f"{mark} {manifest.id}  {len(manifest.documents)} documents  "
+              f"{manifest.passages} passages  {manifest.embedding_model}")
+
+
+@index_app.command("activate")
+def index_activate(identity: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Serve another generation from now on."""
+    print(f"active: {_index().activate(identity).id}")
+
+
+@index_app.command("rollback")
+def index_rollback() -> None:
+    """Go back to the generation that was active before."""
+    print(f"active: {_index().rollback().id}")
+
+
+@index_app.command("prune")
+def index_prune(
+    keep: Annotated[int, typer.Option(help="How many of the newest to keep.", min=1)] = 3,
+) -> None:
+    """Delete old generations and what interrupted builds left behind."""
+    gone = _index().prune(keep)
+    print("deleted: " + (", ".join(gone) or "nothing"))
+
+
+@feedback_app.command("export")
+def feedback_export(
+    since: Annotated[str, typer.Option(metavar="DATE", help="From this day on: 2026-01-31.")] = "",
+    out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
+) -> None:
+    """Write verdicts with their answers as eval-case candidates, one JSON object a line."""
+    start = _day(since) if since else None
+    with parts() as built:
+        lines = [json.dumps(plain_values(rated)) for rated in built.store.rated(start)]
+    text = "".join(line + "\n" for line in lines)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--out {out} can't be written: {error.strerror}") from None
+    print(f"{len(lines)} verdicts written to {out}", file=sys.stderr)
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise UsageError(f"--since {text} is not a date: write it as 2026-01-31") from None
+
+
+def _index() -> Index:
+    from metaflowbot.index import Index
+
+    settings: Settings = settings_module.load()
+    return Index(settings.home)
+
+
+def _manifest_values(manifest: Manifest) -> dict[str, Any]:
+    values = plain_values(manifest)
+    return {**values, "documents": len(manifest.documents), "checksums": len(manifest.checksums)}
+
+
+def _search_values(found: Search) -> dict[str, Any]:
+    from metaflowbot.web.api import search_json
+
+    return dict(search_json(found))
+
+
+def _answer_values(answer: Answer) -> dict[str, Any]:
+    from metaflowbot.web.api import answer_json
+
+    return dict(answer_json(answer))
+
+
+def _print_answer(answer: Answer) -> None:
+    """The answer as Markdown; rendered when a person reads it on a terminal."""
+    sources = "\n".join(
+        f"{citation.n}. {citation.title} — {citation.url}" for citation in answer.citations
+    )
+    text = f"{answer.text}\n\n**Sources**\n\n{sources}" if sources else answer.text
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(text))
+    else:
+        print(text)

@@ -1,0 +1,108 @@
+"""Checks settings, tokens, scopes, index and database, and says how to mend each fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from metaflowbot import bootstrap, embedding, llm
+from metaflowbot.domain import Turn
+from metaflowbot.errors import MetaflowbotError, SettingsError
+from metaflowbot.index import Index
+from metaflowbot.retrieve import Retriever
+from metaflowbot.settings import Settings
+from metaflowbot.store import Store
+
+# What slack-manifest.yaml asks for.
+_SCOPES = frozenset(
+    {"app_mentions:read", "im:history", "chat:write", "reactions:write", "channels:history"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: `detail` says what was found, or what is wrong and how to mend it."""
+
+    check: str
+    ok: bool
+    detail: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Run every check in turn; a failing one does not stop the others."""
+    checks: dict[str, Callable[[Settings], str]] = {
+        "home": _home,
+        "database": _database,
+        "embedding": _embedding,
+        "index": _index,
+        "chat model": _chat_model,
+        "slack": _slack,
+    }
+    for name, check in checks.items():
+        try:
+            yield Finding(name, True, check(settings))
+        except MetaflowbotError as error:
+            yield Finding(name, False, str(error))
+
+
+def _home(settings: Settings) -> str:
+    bootstrap.make_home(settings)
+    try:
+        probe = settings.home / ".doctor"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"METAFLOWBOT_HOME: {settings.home} can't be written ({error.strerror})"
+        ) from None
+    return str(settings.home)
+
+
+def _database(settings: Settings) -> str:
+    store = Store.open(settings.sqlalchemy_url)
+    try:
+        health = store.health()
+    finally:
+        store.close()
+    dead = f", {health.dead} given up on" if health.dead else ""
+    return f"answers; {health.depth} questions waiting{dead}"
+
+
+def _embedding(settings: Settings) -> str:
+    model = embedding.connect(settings)
+    dimensions = len(model.embed_query("metaflow"))
+    return f"{model.name}, {dimensions} dimensions"
+
+
+def _index(settings: Settings) -> str:
+    retriever = Retriever.over(Index(settings.home).load(), embedding.connect(settings))
+    manifest = retriever.generation.manifest
+    sources = ", ".join(
+        f"{name} {count.documents}" for name, count in sorted(manifest.sources.items())
+    )
+    return f"{manifest.id}: {manifest.passages} passages of {sources} documents"
+
+
+def _chat_model(settings: Settings) -> str:
+    model = llm.connect(settings)
+    if model is None:
+        return "none is set: answers quote the passages"
+    for _ in model.stream("Reply with the word ready.", [Turn("user", "Are you ready?")]):
+        pass
+    return f"{model.name} answers"
+
+
+def _slack(settings: Settings) -> str:
+    if settings.slack_mode == "off":
+        return "no tokens are set: the web page and the command line still answer"
+    from metaflowbot.slack.app import check_app_token, granted_scopes, web_client
+
+    missing = _SCOPES - granted_scopes(web_client(settings))
+    if missing:
+        raise SettingsError(
+            f"SLACK_BOT_TOKEN lacks the scopes {', '.join(sorted(missing))}: update the app from "
+            "slack-manifest.yaml, then install it again"
+        )
+    if settings.slack_mode == "socket":
+        check_app_token(settings)
+    return f"{settings.slack_mode} mode, token and scopes accepted"
