@@ -135,15 +135,19 @@ class Symbol:
         return self.name.removeprefix(f"{self.module if inside else _home(self.module)}.")
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """The parameters as a signature writes them, with the lone '*' before keywords."""
+        return tuple(_arguments(self.parameters, starred="decorator" in self.kind))
+
+    @property
     def signature(self) -> str:
         """One line of Python, e.g. 'Run.add_tag(tag: str)' or '@retry(times: int = 3)'."""
         if self.kind in ("property", "attribute", "variable", "config"):
             return f"{self.short}: {self.type}" if self.type else self.short
         if self.kind in ("decorator", "flow-decorator"):
-            arguments = ", ".join(_arguments(self.parameters, starred=True))
-            return f"@{self.short}({arguments})" if arguments else f"@{self.short}"
+            return f"@{self.short}({', '.join(self.arguments)})".removesuffix("()")
         arrow = f" -> {self.type}" if self.type and self.kind != "class" else ""
-        return f"{self.short}({', '.join(_arguments(self.parameters))}){arrow}"
+        return f"{self.short}({', '.join(self.arguments)}){arrow}"
 
 
 def _home(module: str) -> str:

@@ -15,7 +15,6 @@ from ingest.mdx import to_markdown
 from ingest.sections import SectionWriter
 from ingest.sources import Omission
 from metaflowbot.domain import Document, Section
-from metaflowbot.errors import SourceError
 from metaflowbot.metaflow_api import MetaflowAPI, Outcome, Parameter, Symbol, load
 
 _REPOSITORY = "https://github.com/Netflix/metaflow"
@@ -116,9 +115,7 @@ def _object(api: MetaflowAPI, symbol: Symbol, members: Iterable[Symbol]) -> Docu
     listed = "\n\n".join(filter(None, _members(symbol, list(members))))
     sections = [lead, Section(("Members",), "", listed)] if listed else [lead]
     title = f"{_shown(symbol)} ({_KINDS.get(symbol.kind, symbol.kind)})"
-    return _document(
-        api, symbol.name, title, _place(symbol), *sections, defines=[symbol.name]
-    )
+    return _document(api, symbol.name, title, _place(symbol), *sections, defines=[symbol.name])
 
 
 def _shown(symbol: Symbol) -> str:
@@ -130,10 +127,9 @@ def _signature(symbol: Symbol) -> str:
     first = symbol.short.partition(".")[0]
     lines = [f"from {symbol.module} import {first}", ""] if symbol.module in _IMPORTED else []
     line = symbol.signature
-    if len(line) > _WIDEST and symbol.parameters:
-        head, _, rest = line.partition("(")
-        _, tail = rest.rsplit(")", 1) if not symbol.type else ("", f" -> {symbol.type}")
-        line = f"{head}(\n{textwrap.indent(_on_lines(symbol), '    ')}\n){tail}"
+    if len(line) > _WIDEST and symbol.arguments:
+        spread = "".join(f"    {argument},\n" for argument in symbol.arguments)
+        line = line.replace(f"({', '.join(symbol.arguments)})", f"(\n{spread})")
     return "\n".join(["```python", *lines, line, "```"])
 
 
@@ -190,7 +186,7 @@ def _last(symbol: Symbol) -> str:
 
 def _summary(text: str) -> str:
     """The first sentence of a description, on one line."""
-    lead = " ".join(text.split("\n\n")[0].split("\n- ")[0].split())
+    lead = " ".join(re.split(r"\n\n|\n- ", text, maxsplit=1)[0].split())
     return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", lead)[0]
 
 
@@ -200,7 +196,7 @@ def _exceptions(api: MetaflowAPI, exceptions: list[Symbol]) -> Iterator[Document
     if not classes:
         return
     lead = "Errors that Metaflow raises, each with the headline that it prints above its message."
-    listed = "\n".join(_item(f"`{symbol.short}`", _headline(symbol)) for symbol in classes)
+    listed = "\n".join(_item(f"`{symbol.short}`", symbol.docstring) for symbol in classes)
     example = f"```python\nfrom {_EXCEPTIONS} import {classes[0].short}\n```"
     yield _document(
         api,
@@ -221,9 +217,7 @@ def _settings(api: MetaflowAPI) -> Iterator[Document]:
         text = f"{symbol.docstring}\n\nDefault: {_default(symbol)}. {_SETTING}"
         title = f"{symbol.name} ({_KINDS['config']})"
         section = Section((), "", text)
-        yield _document(
-            api, symbol.name, title, _place(symbol), section, defines=[symbol.name]
-        )
+        yield _document(api, symbol.name, title, _place(symbol), section, defines=[symbol.name])
     families: dict[str, list[Symbol]] = {}
     for symbol in settings:
         families.setdefault(symbol.name.split("_")[1], []).append(symbol)
