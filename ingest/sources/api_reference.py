@@ -14,8 +14,9 @@ from urllib.parse import urljoin
 from ingest.mdx import to_markdown
 from ingest.sections import SectionWriter
 from ingest.sources import Omission
+from metaflowbot.docstrings import Outcome, Parameter
 from metaflowbot.domain import Document, Section
-from metaflowbot.metaflow_api import MetaflowAPI, Outcome, Parameter, Symbol, load
+from metaflowbot.metaflow_api import MetaflowAPI, Symbol, load
 
 _REPOSITORY = "https://github.com/Netflix/metaflow"
 _SITE = "https://docs.metaflow.org/"
@@ -32,7 +33,7 @@ _FEWEST_WORDS = 4
 _WIDEST = 88
 _BLOCK = re.compile(r"^\s*(?:```|[-*] |\d+\. )", re.MULTILINE)
 _SETTING = (
-    "Set it as an environment variable, or in Metaflow's configuration file "
+    "Set as an environment variable, or in Metaflow's configuration file "
     "(`config.json` in `~/.metaflowconfig`)."
 )
 
@@ -87,8 +88,8 @@ def _objects(api: MetaflowAPI) -> Iterator[Document | Omission]:
             exceptions.append(symbol)
         elif _is_member(api, symbol):
             if _says_something(symbol):
-                yield _object(api, symbol, ())
-        elif _says_something(symbol) or symbol.parameters or any(map(_says_something, members)):
+                yield _object(api, symbol, members)
+        elif any(map(_says_something, (symbol, *members))) or _explained(symbol):
             yield _object(api, symbol, members)
         else:
             yield Omission(symbol.name, "the package says nothing about it")
@@ -100,16 +101,23 @@ def _is_member(api: MetaflowAPI, symbol: Symbol) -> bool:
 
 
 def _says_something(symbol: Symbol) -> bool:
-    return len(symbol.docstring.split()) >= _FEWEST_WORDS
+    legacy = symbol.docstring.startswith("[Legacy")
+    return len(symbol.docstring.split()) >= _FEWEST_WORDS and not legacy
+
+
+def _explained(symbol: Symbol) -> list[Parameter]:
+    """The parameters of which there is more to say than the signature shows."""
+    return [item for item in symbol.parameters if item.description or item.type]
 
 
 def _object(api: MetaflowAPI, symbol: Symbol, members: Iterable[Symbol]) -> Document:
     blocks = [
         _signature(symbol),
         symbol.docstring,
-        _list("Parameters", map(_parameter, symbol.parameters)),
-        _list("Yields" if symbol.doc.yields else "Returns", map(_outcome, symbol.returns)),
-        _list("Raises", map(_outcome, symbol.raises)),
+        _list("Parameters", map(_parameter, _explained(symbol))),
+        *(f"**Returns:** {_outcome(item)}" for item in symbol.doc.returns),
+        *(f"**Yields:** {_outcome(item)}" for item in symbol.doc.yields),
+        _list("Raises", (f"- {_outcome(item)}" for item in symbol.raises)),
     ]
     lead = Section((), "", "\n\n".join(filter(None, blocks)))
     listed = "\n\n".join(filter(None, _members(symbol, list(members))))
@@ -119,7 +127,9 @@ def _object(api: MetaflowAPI, symbol: Symbol, members: Iterable[Symbol]) -> Docu
 
 
 def _shown(symbol: Symbol) -> str:
-    return f"@{symbol.short}" if "decorator" in symbol.kind else symbol.short
+    """The name with what tells `cards.Table` from other tables, a decorator with its mark."""
+    name = symbol.name.removeprefix("metaflow.")
+    return f"@{name}" if "decorator" in symbol.kind else name
 
 
 def _signature(symbol: Symbol) -> str:
@@ -142,7 +152,8 @@ def _parameter(parameter: Parameter) -> str:
 
 
 def _outcome(outcome: Outcome) -> str:
-    return _item(f"`{outcome.type}`" if outcome.type else "", outcome.description)
+    kind = f"`{outcome.type}`" if outcome.type else ""
+    return _item(kind, outcome.description).removeprefix("- ")
 
 
 def _item(label: str, text: str) -> str:
@@ -166,7 +177,10 @@ def _members(owner: Symbol, members: list[Symbol]) -> Iterator[str]:
         for member in own
         if member.docstring
     )
-    bare = ", ".join(f"`{_last(member)}`" for member in own if not member.docstring)
+    told = {parameter.name for parameter in owner.parameters}
+    bare = ", ".join(
+        f"`{_last(member)}`" for member in own if not member.docstring and _last(member) not in told
+    )
     if bare:
         yield f"`{owner.short}` also has, without a description: {bare}."
     inherited = [member for member in members if member.defined_in]
@@ -187,7 +201,7 @@ def _last(symbol: Symbol) -> str:
 def _summary(text: str) -> str:
     """The first sentence of a description, on one line."""
     lead = " ".join(re.split(r"\n\n|\n- ", text, maxsplit=1)[0].split())
-    return re.split(r"(?<=[.!?])\s+(?=[A-Z`])", lead)[0]
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", lead)[0]
 
 
 def _exceptions(api: MetaflowAPI, exceptions: list[Symbol]) -> Iterator[Document]:
@@ -195,15 +209,17 @@ def _exceptions(api: MetaflowAPI, exceptions: list[Symbol]) -> Iterator[Document
     classes = [symbol for symbol in exceptions if symbol.kind == "class"]
     if not classes:
         return
-    lead = "Errors that Metaflow raises, each with the headline that it prints above its message."
+    lead = (
+        "Errors that Metaflow raises, each with the headline that it prints above its message. "
+        f"They are imported from `{_EXCEPTIONS}`."
+    )
     listed = "\n".join(_item(f"`{symbol.short}`", symbol.docstring) for symbol in classes)
-    example = f"```python\nfrom {_EXCEPTIONS} import {classes[0].short}\n```"
     yield _document(
         api,
         _EXCEPTIONS,
         f"{_EXCEPTIONS} (exceptions)",
         f"blob/{api.version}/{classes[0].path}",
-        Section((), "", f"{example}\n\n{lead}\n\n{listed}"),
+        Section((), "", f"{lead}\n\n{listed}"),
         defines=[symbol.name for symbol in classes],
     )
 
@@ -233,13 +249,12 @@ def _family(api: MetaflowAPI, name: str, family: list[Symbol]) -> Document:
         _item(f"`{symbol.name}` (default {_default(symbol)})", _summary(symbol.docstring))
         for symbol in family
     )
-    lead = _SETTING.replace("Set it", "Set them").replace("an environment variable", "variables")
     return _document(
         api,
         name,
         f"{name} (configuration variables)",
         _place(family[0]),
-        Section((), "", f"{lead}\n\n{listed}"),
+        Section((), "", f"{_SETTING}\n\n{listed}"),
         defines=[symbol.name for symbol in family if not _says_something(symbol)],
     )
 
@@ -266,7 +281,7 @@ def _tutorial(api: MetaflowAPI, name: str, readme: Path) -> Document:
     writer.markdown(_prose(readme.read_text(encoding="utf-8")))
     for path in sorted(readme.parent.iterdir()):
         if path.suffix in (".py", ".ipynb"):
-            writer.heading(2, path.name, "")
+            writer.heading(1, path.name, "")
             text = path.read_text(encoding="utf-8")
             code = _cells(text) if path.suffix == ".ipynb" else _fence(text)
             writer.line(code)
@@ -276,6 +291,7 @@ def _tutorial(api: MetaflowAPI, name: str, readme: Path) -> Document:
 
 def _prose(text: str) -> str:
     text = re.sub(r"```([^`\n]+?) *```", r"`\1`", text)
+    text = re.sub(r"^(#+ .*):$", r"\1", text, flags=re.MULTILINE)
     return to_markdown(text, lambda target: urljoin(_SITE, target))
 
 
@@ -288,7 +304,7 @@ def _cells(notebook: str) -> str:
     cells = json.loads(notebook).get("cells", [])
     sources = ((cell["cell_type"], "".join(cell["source"])) for cell in cells)
     return "\n\n".join(
-        _fence(source) if kind == "code" else _prose(source)
+        _fence(source) if kind == "code" else re.sub(r"(?m)^#+ +(.+?) *$", r"**\1**", source)
         for kind, source in sources
         if source.strip()
     )
