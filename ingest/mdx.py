@@ -43,13 +43,17 @@ _OUTPUT = re.compile(r"<CodeOutputBlock\b.*?>(.*?)</CodeOutputBlock>", re.DOTALL
 
 @dataclass(frozen=True, slots=True)
 class ApiObject:
-    """One <DocSection>: the reference of one API object, as Markdown."""
+    """One <DocSection>: the reference of one API object, as Markdown.
+
+    `attributes` are the names listed in the section called Attributes.
+    """
 
     name: str
     kind: str
     module: str
     level: int
     text: str
+    attributes: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:
@@ -171,6 +175,8 @@ def _api_object(attributes: dict[str, str], body: str) -> ApiObject:
     module = attributes.get("module", "metaflow")
     arguments: list[str] = []
     blocks: list[str] = []
+    names: list[str] = []
+    listed: dict[str, list[str]] = {"": names}
     for match in _COMPONENT.finditer(body):
         values = {key: _unescape(value) for key, value in _attributes(match[2]).items()}
         if match[1] == "SigArg":
@@ -179,13 +185,16 @@ def _api_object(attributes: dict[str, str], body: str) -> ApiObject:
             blocks += [values.get("summary", ""), values.get("extended_summary", "")]
         elif match[1] == "ParamSection":
             blocks.append(f"**{values.get('name', '')}:**")
+            names = listed.setdefault(values.get("name", ""), [])
         else:
             blocks.append(_parameter(values))
+            names.append(values.get("name", ""))
     signature = _signature(name, kind, module, arguments, attributes.get("show_import") == "True")
     text = "\n\n".join(block for block in [signature, *blocks] if block)
     text = re.sub(r"\n\n(?=- )", "\n", text)
     level = attributes.get("heading_level", "")
-    return ApiObject(name, kind, module, int(level) if level.isdigit() else 3, text)
+    depth = int(level) if level.isdigit() else 3
+    return ApiObject(name, kind, module, depth, text, tuple(listed.get("Attributes", ())))
 
 
 def _signature(name: str, kind: str, module: str, arguments: list[str], imported: bool) -> str:

@@ -17,7 +17,7 @@ def confidence(search: Search) -> float:
     """The chance that the best hits hold the answer; 0.0 without hits."""
     if not search.hits:
         return 0.0
-    evidence = 9.0 * (search.similarity - 0.45) + 3.0 * (search.coverage - 0.5)
+    evidence = 9.0 * (search.similarity - 0.42) + 3.0 * (search.coverage - 0.5)
     return round(1.0 / (1.0 + math.exp(-evidence)), 3)
 
 

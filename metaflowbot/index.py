@@ -3,7 +3,7 @@
     <home>/index/
         current                    the id of the active generation
         previous                   the one before it, for roll-back
-        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, moments.npz
+        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, vectors.npz
         vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes
 
 A generation is built beside the live one under a temporary name, and renamed when it is whole;
@@ -86,14 +86,16 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Passages that may answer, by row, with both scores of each as z-scores over all rows.
+    """Passages that may answer, by row, with the scores of each as z-scores over all rows.
 
-    `similarity` is the cosine (-1 to 1) that `dense` stands for.
+    `dense` compares the query with the passage's vector and `document` with the mean vector of the
+    passage's document; `lexical` is BM25. `similarity` is the cosine (-1 to 1) behind `dense`.
     """
 
     rows: NDArray[np.int64]
     dense: Scores
     similarity: Scores
+    document: Scores
     lexical: Scores
 
 
@@ -107,8 +109,9 @@ class Generation:
         try:
             self.passages = tuple(_read_passages(folder / "passages.jsonl"))
             self._lexical = Lexical.load(folder / "lexical", len(self.passages))
-            with np.load(folder / "moments.npz") as moments:
-                self._mean, self._covariance = moments["mean"], moments["covariance"]
+            with np.load(folder / "vectors.npz") as vectors:
+                self._mean, self._covariance = vectors["mean"], vectors["covariance"]
+                self._documents = vectors["documents"]
             self._collection = _open_collection(folder / "chroma")
             counted = self._collection.count()
         # Chroma raises whatever its native code meets: any of it means the folder is unusable.
@@ -117,6 +120,7 @@ class Generation:
         if not len(self.passages) == counted == self.manifest.passages:
             raise _damaged(folder, "its parts disagree about the number of passages")
         self._sources = np.array([passage.source for passage in self.passages])
+        self._document_of = _document_rows(self.passages)
 
     @property
     def id(self) -> str:
@@ -146,8 +150,10 @@ class Generation:
         cosines = np.array([similarity[int(row)] for row in rows], dtype=np.float32)
         spread = float(np.sqrt(vector @ self._covariance @ vector)) + 1e-9
         dense = (cosines - float(vector @ self._mean)) / spread
-        chosen = (lexical[rows] - lexical.mean()) / (lexical.std() + 1e-9)
-        return Candidates(rows, dense.astype(np.float32), cosines, chosen.astype(np.float32))
+        document = (self._documents @ vector)[self._document_of]
+        return Candidates(
+            rows, dense.astype(np.float32), cosines, _standard(document, rows), _standard(lexical, rows)
+        )
 
     def _nearest(self, vector: Vectors, sources: frozenset[str], depth: int) -> dict[int, float]:
         found = self._collection.query(
@@ -273,7 +279,12 @@ class Index:
             vectors = cache.embed(texts, embedding, progress)
         _write_passages(folder / "passages.jsonl", passages)
         Lexical.build(texts).save(folder / "lexical")
-        np.savez(folder / "moments.npz", mean=vectors.mean(0), covariance=_covariance(vectors))
+        np.savez(
+            folder / "vectors.npz",
+            mean=vectors.mean(0),
+            covariance=_covariance(vectors),
+            documents=_document_vectors(passages, vectors),
+        )
         _write_collection(folder / "chroma", passages, vectors)
         manifest = Manifest(
             id=identity,
@@ -367,6 +378,25 @@ class VectorCache:
 def searchable(passage: Passage) -> str:
     """The text that stands for a passage in both searches: title, headings, prose without URLs."""
     return "\n".join([" > ".join((passage.title, *passage.headings)), without_links(passage.text)])
+
+
+def _standard(scores: Scores, rows: NDArray[np.int64]) -> Scores:
+    """The scores of some rows as z-scores over all rows."""
+    return np.asarray((scores[rows] - scores.mean()) / (scores.std() + 1e-9), dtype=np.float32)
+
+
+def _document_rows(passages: Sequence[Passage]) -> NDArray[np.int64]:
+    """For each passage the row of its document, in order of first appearance (n_passages)."""
+    rows: dict[str, int] = {}
+    return np.array([rows.setdefault(passage.document_id, len(rows)) for passage in passages])
+
+
+def _document_vectors(passages: Sequence[Passage], vectors: Vectors) -> Vectors:
+    """The direction of each document's mean vector (n_documents x dim)."""
+    rows = _document_rows(passages)
+    sums = np.zeros((rows.max() + 1, vectors.shape[1]), dtype=np.float32)
+    np.add.at(sums, rows, vectors)
+    return np.asarray(sums / (np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9), np.float32)
 
 
 def _covariance(vectors: Vectors) -> Vectors:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ _STOP_WORDS = frozenset(
 )
 _TERM = re.compile(r"(?:@|--)?\w+(?:[.\-]\w+)*")
 _PARTS = re.compile(r"[._\-]+|(?<=[a-z0-9])(?=[A-Z])")
-# k1, b: low length normalisation, as passages are of like size; see `make bench` for the effect.
+# Low length normalisation, as passages are of like size.
 _K1, _B = 1.2, 0.5
 
 
@@ -63,6 +65,14 @@ def _stemmer():  # type: ignore[no-untyped-def]  # PyStemmer has no types
     return Stemmer.Stemmer("english")
 
 
+def _bm25s() -> Any:
+    """The library; it makes itself a logger at DEBUG, which would speak on our stderr."""
+    import bm25s
+
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    return bm25s
+
+
 class Lexical:
     """BM25 scores of a query against every row of a fixed list of texts."""
 
@@ -73,8 +83,7 @@ class Lexical:
     @classmethod
     def build(cls, texts: Sequence[str]) -> Lexical:
         """Index the texts; there must be at least one."""
-        import bm25s
-
+        bm25s = _bm25s()
         model = bm25s.BM25(k1=_K1, b=_B)
         model.index([terms(text) or ["\0"] for text in texts], show_progress=False)
         return cls(model, len(texts))
@@ -82,9 +91,7 @@ class Lexical:
     @classmethod
     def load(cls, folder: Path, n_rows: int) -> Lexical:
         """Read what `save` wrote; raises OSError or ValueError where it is not whole."""
-        import bm25s
-
-        return cls(bm25s.BM25.load(str(folder)), n_rows)
+        return cls(_bm25s().BM25.load(str(folder)), n_rows)
 
     def save(self, folder: Path) -> None:
         self._model.save(str(folder))  # type: ignore[attr-defined]

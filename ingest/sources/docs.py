@@ -105,7 +105,8 @@ def parse_page(text: str, identity: str) -> Document:
         else:
             writer.heading(part.level, part.heading, part.name)
             writer.line(part.text)
-            defines |= {f"metaflow.{part.name}", f"{part.module}.{part.name}"}
+            names = (part.name, *(f"{part.name}.{name}" for name in part.attributes))
+            defines |= {f"{root}.{name}" for root in ("metaflow", part.module) for name in names}
     title = front.get("title") or writer.title or _title_from(identity)
     return Document(identity, "metaflow-docs", title, url, writer.sections(), frozenset(defines))
 
