@@ -19,7 +19,7 @@ from metaflowbot.settings import Settings
 if TYPE_CHECKING:
     from ingest.pipeline import Ingest, SourceReport, Summary
     from ingest.sources import Source
-    from metaflowbot.index import Progress
+    from metaflowbot.vectors import Progress
 
 # The short names of `--only` and of metaflowbot.toml, and what hits call the source.
 _SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api"}
@@ -165,5 +165,3 @@ def _remarks(report: SourceReport) -> Iterator[str]:
     for why, what in by_reason.items():
         named = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
         yield f"{report.name}: left out {len(what)} ({why}): {named}"
-
-

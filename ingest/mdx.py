@@ -1,4 +1,4 @@
-"""MDX as the Metaflow docs write it -> readable Markdown.
+r"""MDX as the Metaflow docs write it -> readable Markdown.
 
 Prose and code fences pass through; components become the text that a reader of the site sees.
 The generated API pages are made of nested components:
@@ -7,7 +7,7 @@ The generated API pages are made of nested components:
       <Description summary extended_summary/>
       <ParamSection name> <Parameter name type desc/> </ParamSection> </DocSection>
 
-Their attribute values are escaped twice: `\\n` for line ends, and HTML entities.
+Their attribute values are escaped twice: `\n` for line ends, and HTML entities.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ _IMPORT = re.compile(r"""^(?:import\s.+\sfrom\s+['"].+['"]|import\s+['"].+['"]|e
 _ATTRIBUTE = re.compile(r"""([\w-]+)=(?:"([^"]*)"|'([^']*)'|\{([^}]*)\})""", re.DOTALL)
 _ADMONITION = re.compile(r"^\s*:::+\s*(\w+)?\s*(.*?)\s*$")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\((?:<[^>]*>|[^()]|\([^()]*\))*\)")
-_LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(\s*([^()\s]*(?:\([^()\s]*\))?[^()\s]*)(?:\s+\"[^\"]*\")?\s*\)")
+_LINK = re.compile(
+    r"(\[(?:[^\[\]]|\[[^\]]*\])*\])\(\s*([^()\s]*(?:\([^()\s]*\))?[^()\s]*)(?:\s+\"[^\"]*\")?\s*\)"
+)
 _INLINE_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 _ESCAPE = re.compile(r"\\([()\[\]{}<>.#+\-!&~\"'])")
-_TAG = re.compile(r"</?([A-Za-z][\w.]*)((?:\s+[\w-]+(?:=(?:\"[^\"]*\"|'[^']*'|\{\{.*?\}\}|\{[^}]*\}))?)*)\s*/?>", re.DOTALL)
+_TAG = re.compile(
+    r"</?([A-Za-z][\w.]*)((?:\s+[\w-]+(?:=(?:\"[^\"]*\"|'[^']*'|\{\{.*?\}\}|\{[^}]*\}))?)*)\s*/?>",
+    re.DOTALL,
+)
 _DOC_SECTION = re.compile(
     r"^<DocSection\b((?:\s+[\w-]+=\"[^\"]*\")*)\s*>\n(.*?)^</DocSection>", re.DOTALL | re.MULTILINE
 )

@@ -63,7 +63,7 @@ def _blocks(text: str) -> Iterator[Span]:
     was_blank, was_code = False, False
     for line, in_code in fenced(text.split("\n")):
         inside = in_code and was_code
-        starts = was_blank and line[:1].strip() or _LIST_ITEM.match(line)
+        starts = (was_blank and line[:1].strip()) or _LIST_ITEM.match(line)
         if offset and not inside and starts:
             yield from _short_enough(text, (start, offset))
             start = offset

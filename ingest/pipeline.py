@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from collections.abc import Iterator
 from pathlib import Path
 
 from ingest.library import Library
@@ -17,7 +16,8 @@ from ingest.sources import Omission, Source
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
 from metaflowbot.errors import MetaflowbotError, SourceError
-from metaflowbot.index import Index, Manifest, Progress, SourceCount
+from metaflowbot.index import Index, Manifest, SourceCount
+from metaflowbot.vectors import Progress
 
 Say = Callable[[str], None]
 """Takes one line about what is being done now."""
@@ -137,9 +137,7 @@ class Ingest:
         report.notice = f"kept as read on {reading.read_at}"
         return {document.id: document for document in reading.documents}
 
-    def _build(
-        self, passages: Sequence[Passage], summary: Summary, progress: Progress
-    ) -> Manifest:
+    def _build(self, passages: Sequence[Passage], summary: Summary, progress: Progress) -> Manifest:
         counts = {
             report.name: SourceCount(report.documents, report.passages)
             for report in summary.sources

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from metaflowbot.citations import Verifier, best_quote, sentences
@@ -106,12 +106,12 @@ class Answerer:
 
     def _with_model(
         self, model: ChatModel, draft: Answer, question: Question, search: Search
-    ) -> Iterator[AnswerEvent | Answer]:
+    ) -> Generator[AnswerEvent, None, Answer]:
         """Stream a written answer; returns the Answer."""
         sources = _number_sources(search.hits, model)
         system = self.prompt.fill(sources=_render_sources(sources))
         messages = [*question.history[-_HISTORY_TURNS:], Turn("user", question.text)]
-        writing = _Writing(Verifier([passages for passages in sources]))
+        writing = _Writing(Verifier(sources))
         draft = replace(draft, model=model.name)
         try:
             for piece in model.stream(system, messages):

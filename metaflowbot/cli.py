@@ -176,8 +176,10 @@ def index_list(as_json: AsJson = False) -> None:
         print("there is no index yet: run `metaflowbot ingest`")
     for manifest in manifests:
         mark = "*" if manifest.id == active else " "
-        print(f"{mark} {manifest.id}  {len(manifest.documents)} documents  "
-              f"{manifest.passages} passages  {manifest.embedding_model}")
+        print(
+            f"{mark} {manifest.id}  {len(manifest.documents)} documents  "
+            f"{manifest.passages} passages  {manifest.embedding_model}"
+        )
 
 
 @index_app.command("activate")

@@ -94,7 +94,8 @@ class MiniLM:
             yield vectors
 
     def embed_query(self, text: str) -> Vectors:
-        return next(self.embed([text]))[0]
+        vectors = next(iter(self.embed([text])))
+        return np.asarray(vectors[0])
 
     def _run(self, ids: list[list[int]]) -> Vectors:
         longest = max(map(len, ids))
@@ -161,7 +162,7 @@ class OpenAIEmbedding:
             yield self._request([text or " " for text in texts[start : start + _API_BATCH]])
 
     def embed_query(self, text: str) -> Vectors:
-        return self._request([text])[0]
+        return np.asarray(self._request([text])[0])
 
     def _request(self, texts: list[str]) -> Vectors:
         import openai
@@ -300,9 +301,7 @@ class _Graph:
 
     def _linear(self, value: str, name: str) -> str:
         turned = self._constant(np.ascontiguousarray(self._weights[f"{name}.weight"].T))
-        return self._op(
-            "Add", self._op("MatMul", value, turned), self._weight(f"{name}.bias")
-        )
+        return self._op("Add", self._op("MatMul", value, turned), self._weight(f"{name}.bias"))
 
     def _norm(self, value: str, name: str) -> str:
         scale, shift = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")

@@ -17,9 +17,8 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,14 +32,12 @@ from metaflowbot.embedding import Embedding, Vectors
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
 from metaflowbot.lexical import Lexical, Scores
 from metaflowbot.markdown import without_links
+from metaflowbot.vectors import Progress, VectorCache
 
 FORMAT = 1
 _COLLECTION = "passages"
 _CHROMA_BATCH = 2000
 _BUILDING = ".building"
-
-Progress = Callable[[int, int], None]
-"""Called with the number of passages embedded so far and the number in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +80,11 @@ class Manifest:
             )
         return manifest
 
+    def write(self, folder: Path) -> None:
+        """Put the manifest into a generation's folder."""
+        text = json.dumps(dataclasses.asdict(self), indent=1)
+        (folder / "manifest.json").write_text(text, encoding="utf-8")
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -115,7 +117,7 @@ class Generation:
             self._collection = _open_collection(folder / "chroma")
             counted = self._collection.count()
         # Chroma raises whatever its native code meets: any of it means the folder is unusable.
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             raise _damaged(folder, f"{type(error).__name__} while reading it") from error
         if not len(self.passages) == counted == self.manifest.passages:
             raise _damaged(folder, "its parts disagree about the number of passages")
@@ -152,7 +154,11 @@ class Generation:
         dense = (cosines - float(vector @ self._mean)) / spread
         document = (self._documents @ vector)[self._document_of]
         return Candidates(
-            rows, dense.astype(np.float32), cosines, _standard(document, rows), _standard(lexical, rows)
+            rows,
+            dense.astype(np.float32),
+            cosines,
+            _standard(document, rows),
+            _standard(lexical, rows),
         )
 
     def _nearest(self, vector: Vectors, sources: frozenset[str], depth: int) -> dict[int, float]:
@@ -171,7 +177,9 @@ class Generation:
         found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
         vectors = np.asarray(found["embeddings"], dtype=np.float32)
         cosines = (vectors @ vector).tolist()
-        return {int(identity): cosine for identity, cosine in zip(found["ids"], cosines, strict=True)}
+        return {
+            int(identity): cosine for identity, cosine in zip(found["ids"], cosines, strict=True)
+        }
 
 
 class Index:
@@ -208,7 +216,7 @@ class Index:
         passages: Sequence[Passage],
         sources: Mapping[str, SourceCount],
         embedding: Embedding,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = lambda _done, _total: None,
     ) -> Manifest:
         """Write a new generation and return its manifest; it is not active yet.
 
@@ -217,11 +225,24 @@ class Index:
         if not passages:
             raise ValueError("an index generation needs at least one passage")
         self._generations.mkdir(parents=True, exist_ok=True)
+        with VectorCache(self._root / "vectors.sqlite", embedding.name) as cache:
+            vectors = cache.embed(list(map(searchable, passages)), embedding, progress)
         identity = _new_id(self._generations)
         folder = self._generations / f"{identity}{_BUILDING}"
         folder.mkdir()
         try:
-            manifest = self._write(folder, identity, passages, sources, embedding, progress)
+            _write(folder, passages, vectors)
+            manifest = Manifest(
+                id=identity,
+                format=FORMAT,
+                built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                embedding_model=embedding.name,
+                sources=sources,
+                passages=len(passages),
+                documents=_document_hashes(passages),
+                checksums=_checksums(folder),
+            )
+            manifest.write(folder)
             folder.rename(self._generations / identity)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -265,41 +286,6 @@ class Index:
                 gone.append(folder.name)
         return gone
 
-    def _write(
-        self,
-        folder: Path,
-        identity: str,
-        passages: Sequence[Passage],
-        sources: Mapping[str, SourceCount],
-        embedding: Embedding,
-        progress: Progress,
-    ) -> Manifest:
-        texts = [searchable(passage) for passage in passages]
-        with VectorCache(self._root / "vectors.sqlite", embedding.name) as cache:
-            vectors = cache.embed(texts, embedding, progress)
-        _write_passages(folder / "passages.jsonl", passages)
-        Lexical.build(texts).save(folder / "lexical")
-        np.savez(
-            folder / "vectors.npz",
-            mean=vectors.mean(0),
-            covariance=_covariance(vectors),
-            documents=_document_vectors(passages, vectors),
-        )
-        _write_collection(folder / "chroma", passages, vectors)
-        manifest = Manifest(
-            id=identity,
-            format=FORMAT,
-            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            embedding_model=embedding.name,
-            sources=sources,
-            passages=len(passages),
-            documents=_document_hashes(passages),
-            checksums=_checksums(folder),
-        )
-        text = json.dumps(dataclasses.asdict(manifest), indent=1, default=dataclasses.asdict)
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
-        return manifest
-
     def _pointer(self, name: str) -> str | None:
         try:
             return (self._root / name).read_text(encoding="utf-8").strip() or None
@@ -314,65 +300,6 @@ class Index:
         partial = self._root / f"{name}.{os.getpid()}.partial"
         partial.write_text(identity + "\n", encoding="utf-8")
         partial.replace(self._root / name)
-
-
-class VectorCache:
-    """Vectors by model and text, in one SQLite file: an unchanged passage is embedded once."""
-
-    def __init__(self, path: Path, model: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._model = model
-        try:
-            self._database = self._open()
-        except sqlite3.DatabaseError:
-            # It is only a cache: a damaged one costs time, not an error.
-            path.unlink(missing_ok=True)
-            self._database = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=30)
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
-        )
-        return database
-
-    def __enter__(self) -> VectorCache:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
-
-    def embed(self, texts: Sequence[str], embedding: Embedding, progress: Progress) -> Vectors:
-        """The vectors of all texts (n_texts x dim), embedding only those not yet known."""
-        keys = [hashlib.sha256(f"{self._model}\0{text}".encode()).digest() for text in texts]
-        known = self._known(keys)
-        missing = list(dict.fromkeys(key for key in keys if key not in known))
-        text_of = dict(zip(keys, texts, strict=True))
-        progress(len(texts) - len(missing), len(texts))
-        done = 0
-        for batch in embedding.embed([text_of[key] for key in missing]):
-            fresh = dict(zip(missing[done : done + len(batch)], batch, strict=True))
-            known |= fresh
-            done += len(batch)
-            with self._database:
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?)",
-                    [(key, vector.astype(np.float32).tobytes()) for key, vector in fresh.items()],
-                )
-            progress(len(texts) - len(missing) + done, len(texts))
-        return np.stack([known[key] for key in keys])
-
-    def _known(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
-        found: dict[bytes, Vectors] = {}
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
-            for key, vector in self._database.execute(query, part):
-                found[key] = np.frombuffer(vector, dtype=np.float32)
-        return found
 
 
 def searchable(passage: Passage) -> str:
@@ -445,6 +372,19 @@ def _document_hashes(passages: Iterable[Passage]) -> dict[str, str]:
         digest = hashes.setdefault(passage.document_id, hashlib.sha256())
         digest.update(f"{passage.url}\0{searchable(passage)}\0".encode())
     return {identity: digest.hexdigest()[:16] for identity, digest in hashes.items()}
+
+
+def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
+    """Everything of a generation but its manifest."""
+    _write_passages(folder / "passages.jsonl", passages)
+    Lexical.build(list(map(searchable, passages))).save(folder / "lexical")
+    np.savez(
+        folder / "vectors.npz",
+        mean=vectors.mean(0),
+        covariance=_covariance(vectors),
+        documents=_document_vectors(passages, vectors),
+    )
+    _write_collection(folder / "chroma", passages, vectors)
 
 
 def _write_passages(path: Path, passages: Iterable[Passage]) -> None:

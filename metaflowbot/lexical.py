@@ -59,7 +59,7 @@ def _stem(word: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _stemmer():  # type: ignore[no-untyped-def]  # PyStemmer has no types
+def _stemmer() -> Any:
     import Stemmer
 
     return Stemmer.Stemmer("english")

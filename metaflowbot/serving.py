@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def say(line: str) -> None:
     """One line for the operator."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stderr.flush()
 
 
 def serve(settings: Settings, host: str, port: int) -> None:

@@ -89,7 +89,7 @@ def _objects(api: MetaflowAPI) -> Iterator[Document | Omission]:
         elif _is_member(api, symbol):
             if _says_something(symbol):
                 yield _object(api, symbol, members)
-        elif any(map(_says_something, (symbol, *members))) or _explained(symbol):
+        elif any(map(_says_something, (symbol, *members))) or _explains(symbol):
             yield _object(api, symbol, members)
         else:
             yield Omission(symbol.name, "the package says nothing about it")
@@ -108,6 +108,11 @@ def _says_something(symbol: Symbol) -> bool:
 def _explained(symbol: Symbol) -> list[Parameter]:
     """The parameters of which there is more to say than the signature shows."""
     return [item for item in symbol.parameters if item.description or item.type]
+
+
+def _explains(symbol: Symbol) -> bool:
+    """Whether the signature tells something: a bare class is only ever made by Metaflow."""
+    return bool(_explained(symbol) or (symbol.parameters and symbol.kind != "class"))
 
 
 def _object(api: MetaflowAPI, symbol: Symbol, members: Iterable[Symbol]) -> Document:

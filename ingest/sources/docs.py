@@ -23,7 +23,7 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
 # What a Python user's question should not be answered from, with the reason that the summary gives.
 _LEFT_OUT = {
     "docs/v/r/": "page for R users: sources.docs.include = ['docs/v/r'] takes it in",
-    "docs/internals/gsoc": "programme page: sources.docs.include = ['docs/internals/gsoc'] takes it in",
+    "docs/internals/gsoc": "programme page: sources.docs.include = ['docs/internals'] takes it in",
 }
 
 
