@@ -183,7 +183,9 @@ def _plain(lines: Iterable[str]) -> Iterator[str]:
             yield line
         else:
             pieces = re.sub(r"^#+ +(.+)$", r"**\1**", line).split("`")
-            pieces[::2] = [re.sub(r"(?:@?<\w+>)+", r"`\g<0>`", piece) for piece in pieces[::2]]
+            pieces[::2] = [
+                re.sub(r"(?:\w+@)?<\w+>(?:@<\w+>)*", r"`\g<0>`", piece) for piece in pieces[::2]
+            ]
             yield "`".join(pieces)
         fenced ^= bounds
 

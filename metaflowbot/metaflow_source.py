@@ -140,14 +140,14 @@ def default_of(call: ast.Call) -> str:
 
 
 def comment_above(text: str, line: int) -> str:
-    """The comment that ends right above `line`, as one paragraph; '' if there is none."""
+    """The comment that ends right above `line`, line by line; '' if there is none."""
     comment: list[str] = []
     for above in reversed(text.splitlines()[: line - 1]):
         words = above.strip()
         if not words.startswith("#") or not words.strip("#"):
             break
         comment.insert(0, words.strip("# "))
-    return " ".join(filter(None, comment))
+    return "\n".join(filter(None, comment))
 
 
 def set_in_current(module: Module) -> Iterator[Parameter]:

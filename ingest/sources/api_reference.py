@@ -106,13 +106,15 @@ def _says_something(symbol: Symbol) -> bool:
 
 
 def _explained(symbol: Symbol) -> list[Parameter]:
-    """The parameters of which there is more to say than the signature shows."""
+    """The parameters worth a list: none when all there is to say is in the signature."""
+    if not any(item.description for item in symbol.parameters):
+        return []
     return [item for item in symbol.parameters if item.description or item.type]
 
 
 def _explains(symbol: Symbol) -> bool:
-    """Whether the signature tells something: a bare class is only ever made by Metaflow."""
-    return bool(_explained(symbol) or (symbol.parameters and symbol.kind != "class"))
+    """Whether the signature tells something; that of an untyped class does not."""
+    return any(symbol.kind != "class" or item.type for item in symbol.parameters)
 
 
 def _object(api: MetaflowAPI, symbol: Symbol, members: Iterable[Symbol]) -> Document:
