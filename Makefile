@@ -1,0 +1,55 @@
+# `make up` runs Metaflowbot, `make test` passes the tests. Both make their own virtual environment
+# in .venv and are quick the second time. They need Python 3.11+, git and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Docs for the benchmark; without them it uses the API reference alone.
+DOCS ?=
+DATASET ?=
+
+.PHONY: up test check bench lock clean
+
+up: $(VENV)/.installed
+	$(BIN)/metaflowbot up
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -n auto
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m evals.gate
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m evals.bench $(if $(DOCS),--docs $(DOCS)) $(if $(DATASET),--dataset $(DATASET))
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Metaflowbot needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.made
+	@echo "Installing Metaflowbot and what it needs (about 700 MB; a minute or two, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	@echo "Installing the tools for tests and checks"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.lock
+	@touch $@
+
+# Needs uv. The lock files hold versions and hashes, and no addresses.
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --quiet \
+  --generate-hashes --no-emit-index-url --no-annotate --no-header --extra minilm
+lock:
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
