@@ -13,6 +13,7 @@ from dataclasses import replace
 from metaflowbot.domain import Document, Section
 
 API_SOURCE = "metaflow-api"
+_PARAMETERS = re.compile(r"^\*\*Parameters:\*\*\n(.*?)(?=^\*\*|\Z)", re.MULTILINE | re.DOTALL)
 _PARAMETER = re.compile(r"^- `\*{0,2}(\w+)`.*(?:\n(?!- )[^\n]+)*", re.MULTILINE)
 
 
@@ -41,7 +42,8 @@ def _enriched(page: Document, name: str, reference: Document) -> Document:
     added = [
         match[0]
         for section in reference.sections
-        for match in _PARAMETER.finditer(section.text)
+        for block in _PARAMETERS.finditer(section.text)
+        for match in _PARAMETER.finditer(block[1])
         if f"`{match[1]}`" not in written and f"{match[1]}=" not in written
     ]
     if not theirs or not added:

@@ -40,6 +40,7 @@ _SOURCES = 8
 _HISTORY_TURNS = 6
 # An extractive answer quotes this many passages at most, and only those near the best one.
 _QUOTED = 3
+_LEADING = 2
 _NEAR = 0.7
 _NEAREST = 3
 
@@ -188,14 +189,24 @@ def _after_failure(draft: Answer, search: Search, writing: _Writing, why: str) -
 def _without_model(draft: Answer, search: Search) -> Answer:
     if draft.confidence < ABSTAIN_BELOW or not search.hits:
         return _abstention(draft, search)
-    best = search.hits[0].score
-    hits = [hit for hit in search.hits[:_QUOTED] if hit.score >= _NEAR * best]
-    quoted = [_quote_passage(hit.best, n) for n, hit in enumerate(hits, start=1)]
+    quoted = _worth_quoting(search.hits)
     return replace(
         draft,
-        text="\n\n".join(quoted),
-        citations=tuple(_cite(hit.best, n, draft.question) for n, hit in enumerate(hits, 1)),
+        text="\n\n".join(_quote_passage(passage, n) for n, passage in enumerate(quoted, 1)),
+        citations=tuple(_cite(passage, n, draft.question) for n, passage in enumerate(quoted, 1)),
     )
+
+
+def _worth_quoting(hits: Sequence[Hit]) -> list[Passage]:
+    """The passages of the best document, in reading order, then the best of those near it."""
+    first, *others = hits
+    near = [hit.best for hit in others if hit.score >= _NEAR * first.score]
+    leading = sorted(first.passages[:_LEADING], key=_ordinal)
+    return [*leading, *near][:_QUOTED]
+
+
+def _ordinal(passage: Passage) -> int:
+    return int(passage.id.rpartition("#")[2])
 
 
 def _quote_passage(passage: Passage, n: int) -> str:

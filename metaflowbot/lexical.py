@@ -23,6 +23,7 @@ _STOP_WORDS = frozenset(
     " hey thanks thank need want way got im ive dont doesnt cant isnt".split()
 )
 _TERM = re.compile(r"(?:@|--)?\w+(?:[.\-]\w+)*")
+_IDENTIFIER = re.compile(r"^[@-]|\w[._]\w")
 _PARTS = re.compile(r"[._\-]+|(?<=[a-z0-9])(?=[A-Z])")
 # Low length normalisation, as passages are of like size.
 _K1, _B = 1.2, 0.5
@@ -97,8 +98,12 @@ class Lexical:
         self._model.save(str(folder))  # type: ignore[attr-defined]
 
     def scores(self, query_terms: Iterable[str]) -> Scores:
-        """BM25 of each row (n_rows); zeros where no term is known. Repeated terms count once."""
+        """BM25 of each row (n_rows); zeros where no term is known.
+
+        Repeated terms count once, whole identifiers twice: who names one means that one.
+        """
         known = [term for term in dict.fromkeys(query_terms) if self.knows(term)]
+        known += [term for term in known if _IDENTIFIER.search(term)]
         if not known:
             return np.zeros(self._n_rows, dtype=np.float32)
         scores = self._model.get_scores(known)  # type: ignore[attr-defined]
