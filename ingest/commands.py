@@ -50,11 +50,10 @@ def ingest(
 
 def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     """Build the first index if there is none yet, then serve."""
-    from metaflowbot import serving
-    from metaflowbot.index import Index
+    from metaflowbot import bootstrap, serving
 
     settings = settings_module.load()
-    if Index(settings.home).active_id() is None:
+    if bootstrap.open_index(settings).active_id() is None:
         serving.say("first run: building the index from every source that can be reached")
         summary = _run(_job(settings, "", []), dry_run=False)
         _print(summary)
@@ -65,14 +64,13 @@ def _job(settings: Settings, docs: str, only: list[str]) -> Ingest:
     from ingest.library import Library
     from ingest.pipeline import Ingest
     from metaflowbot import bootstrap, embedding
-    from metaflowbot.index import Index
 
     bootstrap.make_home(settings)
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
     index_home = settings.home / "index"
     return Ingest(
         sources=[source for source in _sources(settings, docs) if source.name in wanted],
-        index=Index(settings.home),
+        index=bootstrap.open_index(settings),
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,

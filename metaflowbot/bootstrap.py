@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaflowbot import embedding, llm, prompts
+from metaflowbot import chroma, embedding, llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot
 from metaflowbot.errors import SettingsError
@@ -32,7 +32,7 @@ def build(settings: Settings) -> Parts:
     model = llm.connect(settings)
     prompt = prompts.load("answer", "sources")
     embedder = embedding.connect(settings)
-    index = Index(settings.home)
+    index = open_index(settings)
     store = Store.open(settings.sqlalchemy_url)
 
     def answerer() -> Answerer:
@@ -41,6 +41,11 @@ def build(settings: Settings) -> Parts:
     if model is not None:
         model.warm()
     return Parts(Bot(store, index.active_id, answerer), store, index)
+
+
+def open_index(settings: Settings) -> Index:
+    """The index generations under the home, with their vectors where the settings put them."""
+    return Index(settings.home, chroma.connect(settings))
 
 
 def make_home(settings: Settings) -> None:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
     from metaflowbot.domain import Answer, Search
     from metaflowbot.index import Index, Manifest
-    from metaflowbot.settings import Settings
 
 app = typer.Typer(
     name="metaflowbot",
@@ -231,10 +230,9 @@ def _day(text: str) -> datetime:
 
 
 def _index() -> Index:
-    from metaflowbot.index import Index
+    from metaflowbot import bootstrap
 
-    settings: Settings = settings_module.load()
-    return Index(settings.home)
+    return bootstrap.open_index(settings_module.load())
 
 
 def _manifest_values(manifest: Manifest) -> dict[str, Any]:

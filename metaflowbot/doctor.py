@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from metaflowbot import bootstrap, embedding, llm
 from metaflowbot.domain import Turn
 from metaflowbot.errors import MetaflowbotError, SettingsError
-from metaflowbot.index import Index
 from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
 from metaflowbot.store import Store
@@ -75,7 +74,7 @@ def _embedding(settings: Settings) -> str:
 
 
 def _index(settings: Settings) -> str:
-    retriever = Retriever.over(Index(settings.home).load(), embedding.connect(settings))
+    retriever = Retriever.over(bootstrap.open_index(settings).load(), embedding.connect(settings))
     manifest = retriever.generation.manifest
     sources = ", ".join(
         f"{name} {count.documents}" for name, count in sorted(manifest.sources.items())

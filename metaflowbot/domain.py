@@ -70,7 +70,7 @@ class Passage:
     @property
     def heading(self) -> str:
         """The heading path below the title as one line, '' for a page's lead."""
-        return " > ".join(self.headings)
+        return " › ".join(self.headings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@
         vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes
 
 A generation is built beside the live one under a temporary name, and renamed when it is whole;
-activating it replaces one small file. The only module that knows Chroma.
+activating it replaces one small file. With a Chroma server the vectors are there instead of in
+`chroma/`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.domain import Passage
 from metaflowbot.embedding import Embedding, Vectors
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
@@ -35,8 +37,6 @@ from metaflowbot.markdown import without_links
 from metaflowbot.vectors import Progress, VectorCache
 
 FORMAT = 1
-_COLLECTION = "passages"
-_CHROMA_BATCH = 2000
 _BUILDING = ".building"
 
 
@@ -104,7 +104,7 @@ class Candidates:
 class Generation:
     """A loaded generation: search it from any number of threads; it never changes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chroma: Chroma) -> None:
         """Read the generation; raises IndexUnavailableError where it is missing or damaged."""
         self.manifest = Manifest.read(folder)
         _verify(folder, self.manifest)
@@ -114,8 +114,10 @@ class Generation:
             with np.load(folder / "vectors.npz") as vectors:
                 self._mean, self._covariance = vectors["mean"], vectors["covariance"]
                 self._documents = vectors["documents"]
-            self._collection = _open_collection(folder / "chroma")
-            counted = self._collection.count()
+            self._collection = chroma.open(folder)
+            counted = len(self._collection)
+        except IndexUnavailableError:
+            raise
         # Chroma raises whatever its native code meets: any of it means the folder is unusable.
         except Exception as error:
             raise _damaged(folder, f"{type(error).__name__} while reading it") from error
@@ -146,8 +148,9 @@ class Generation:
         by_terms = [int(row) for row in ranked[:depth] if lexical[row] > 0]
         if allowed is not None:
             by_terms = [row for row in by_terms if allowed[row]]
-        similarity = self._nearest(vector, sources, depth)
-        similarity |= self._similarity(vector, [row for row in by_terms if row not in similarity])
+        similarity = self._collection.nearest(vector, sources, depth)
+        further = [row for row in by_terms if row not in similarity]
+        similarity |= self._collection.similarity(vector, further)
         rows = np.array(sorted(similarity), dtype=np.int64)
         cosines = np.array([similarity[int(row)] for row in rows], dtype=np.float32)
         spread = float(np.sqrt(vector @ self._covariance @ vector)) + 1e-9
@@ -161,31 +164,13 @@ class Generation:
             _standard(lexical, rows),
         )
 
-    def _nearest(self, vector: Vectors, sources: frozenset[str], depth: int) -> dict[int, float]:
-        found = self._collection.query(
-            query_embeddings=[vector.tolist()],
-            n_results=min(depth, len(self.passages)),
-            where={"source": {"$in": sorted(sources)}} if sources else None,
-            include=["distances"],
-        )
-        pairs = zip(found["ids"][0], found["distances"][0], strict=True)
-        return {int(identity): 1.0 - float(distance) for identity, distance in pairs}
-
-    def _similarity(self, vector: Vectors, rows: list[int]) -> dict[int, float]:
-        if not rows:
-            return {}
-        found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
-        vectors = np.asarray(found["embeddings"], dtype=np.float32)
-        cosines = (vectors @ vector).tolist()
-        return {
-            int(identity): cosine for identity, cosine in zip(found["ids"], cosines, strict=True)
-        }
-
 
 class Index:
     """The folder of generations: build, list, switch, roll back, prune."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, chroma: Chroma | None = None) -> None:
+        """Open no file yet. Vectors are embedded in the folders unless `chroma` keeps them."""
+        self._chroma = chroma or EmbeddedChroma()
         self._root = home / "index"
         self._generations = self._root / "generations"
 
@@ -198,7 +183,7 @@ class Index:
         active = self.active_id()
         if active is None:
             raise IndexUnavailableError("there is no index yet: run `metaflowbot ingest`")
-        return Generation(self._generations / active)
+        return Generation(self._generations / active, self._chroma)
 
     def manifests(self) -> list[Manifest]:
         """Every whole generation, oldest first; damaged ones are passed over."""
@@ -232,6 +217,7 @@ class Index:
         folder.mkdir()
         try:
             _write(folder, passages, vectors)
+            self._chroma.create(folder, vectors, [passage.source for passage in passages])
             manifest = Manifest(
                 id=identity,
                 format=FORMAT,
@@ -245,6 +231,7 @@ class Index:
             manifest.write(folder)
             folder.rename(self._generations / identity)
         except BaseException:
+            self._chroma.drop(folder)
             shutil.rmtree(folder, ignore_errors=True)
             raise
         return manifest
@@ -256,7 +243,7 @@ class Index:
             raise NotFoundError(
                 f"there is no index generation '{identity}': see `metaflowbot index list`"
             )
-        manifest = Generation(folder).manifest
+        manifest = Generation(folder, self._chroma).manifest
         active = self.active_id()
         if active and active != identity:
             self._point("previous", active)
@@ -282,6 +269,7 @@ class Index:
             building = folder.name.endswith(_BUILDING)
             abandoned = building and time.time() - folder.stat().st_mtime > 3600
             if abandoned or not (building or folder.name in kept):
+                self._chroma.drop(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 gone.append(folder.name)
         return gone
@@ -375,7 +363,7 @@ def _document_hashes(passages: Iterable[Passage]) -> dict[str, str]:
 
 
 def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
-    """Everything of a generation but its manifest."""
+    """The files of a generation but its manifest and Chroma's."""
     _write_passages(folder / "passages.jsonl", passages)
     Lexical.build(list(map(searchable, passages))).save(folder / "lexical")
     np.savez(
@@ -384,7 +372,6 @@ def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
         covariance=_covariance(vectors),
         documents=_document_vectors(passages, vectors),
     )
-    _write_collection(folder / "chroma", passages, vectors)
 
 
 def _write_passages(path: Path, passages: Iterable[Passage]) -> None:
@@ -398,29 +385,3 @@ def _read_passages(path: Path) -> Iterator[Passage]:
         for line in file:
             values = json.loads(line)
             yield Passage(**{**values, "headings": tuple(values["headings"])})
-
-
-def _client(folder: Path) -> Any:
-    import chromadb
-    from chromadb.config import Settings
-
-    return chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False))
-
-
-def _open_collection(folder: Path) -> Any:
-    if not folder.is_dir():
-        raise FileNotFoundError(folder)
-    return _client(folder).get_collection(_COLLECTION, embedding_function=None)
-
-
-def _write_collection(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
-    collection = _client(folder).create_collection(
-        _COLLECTION, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
-    )
-    for start in range(0, len(passages), _CHROMA_BATCH):
-        part = passages[start : start + _CHROMA_BATCH]
-        collection.add(
-            ids=[str(row) for row in range(start, start + len(part))],
-            embeddings=vectors[start : start + len(part)],
-            metadatas=[{"source": passage.source} for passage in part],
-        )

@@ -1,0 +1,157 @@
+"""Where a generation's vectors live: a folder of Chroma's, or a collection on a Chroma server.
+
+The only module that knows chromadb, which takes seconds to import and is imported late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from metaflowbot.embedding import Vectors
+from metaflowbot.errors import IndexUnavailableError
+from metaflowbot.settings import Settings
+
+_BATCH = 2000
+_NAME = "passages"
+
+
+class Collection:
+    """The vectors of one generation, by row number."""
+
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    def __len__(self) -> int:
+        return int(self._collection.count())
+
+    def nearest(self, vector: Vectors, sources: Iterable[str], depth: int) -> dict[int, float]:
+        """The cosine (-1 to 1) of the `depth` nearest rows, within `sources` (empty: all)."""
+        wanted = sorted(sources)
+        found = self._collection.query(
+            query_embeddings=[vector.tolist()],
+            n_results=min(depth, len(self)),
+            where={"source": {"$in": wanted}} if wanted else None,
+            include=["distances"],
+        )
+        pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+        return {int(identity): 1.0 - float(distance) for identity, distance in pairs}
+
+    def similarity(self, vector: Vectors, rows: Sequence[int]) -> dict[int, float]:
+        """The cosine of each of `rows`; {} for none."""
+        if not rows:
+            return {}
+        found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
+        cosines = (np.asarray(found["embeddings"], dtype=np.float32) @ vector).tolist()
+        return {int(row): cosine for row, cosine in zip(found["ids"], cosines, strict=True)}
+
+
+class Chroma(Protocol):
+    """Keeps one collection a generation. Chroma's own errors pass through."""
+
+    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
+        """Store the vectors (n_rows x dim) with each row's source."""
+        ...
+
+    def open(self, generation: Path) -> Collection:
+        """The collection of a generation's folder."""
+        ...
+
+    def drop(self, generation: Path) -> None:
+        """Forget the collection of a generation; nothing where there is none."""
+        ...
+
+
+def connect(settings: Settings) -> Chroma:
+    """The server that the settings name, else folders. Opens no connection."""
+    if not settings.chroma_host:
+        return EmbeddedChroma()
+    token = settings.chroma_auth_token.get_secret_value()
+    headers = {"Authorization": f"Bearer {token}", "X-Chroma-Token": token} if token else {}
+    return ChromaServer(settings.chroma_host, settings.chroma_port, headers)
+
+
+class EmbeddedChroma:
+    """A folder `chroma` in each generation."""
+
+    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
+        _create(self._client(generation), _NAME, vectors, sources)
+
+    def open(self, generation: Path) -> Collection:
+        if not (generation / "chroma").is_dir():
+            raise FileNotFoundError(generation / "chroma")
+        return Collection(self._client(generation).get_collection(_NAME, embedding_function=None))
+
+    def drop(self, generation: Path) -> None:
+        """Nothing: the folder goes with its generation."""
+
+    def _client(self, generation: Path) -> Any:
+        import chromadb
+        from chromadb.config import Settings as ChromaSettings
+
+        return chromadb.PersistentClient(
+            str(generation / "chroma"), ChromaSettings(anonymized_telemetry=False)
+        )
+
+
+@dataclass(frozen=True)
+class ChromaServer:
+    """A server that holds a collection for each generation, named after it."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
+
+    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
+        _create(self._client(), _collection_name(generation), vectors, sources)
+
+    def open(self, generation: Path) -> Collection:
+        name = _collection_name(generation)
+        return Collection(self._client().get_collection(name, embedding_function=None))
+
+    def drop(self, generation: Path) -> None:
+        from chromadb.errors import NotFoundError
+
+        try:
+            self._client().delete_collection(_collection_name(generation))
+        except NotFoundError:
+            return
+
+    def _client(self) -> Any:
+        """A connection; IndexUnavailableError where the server does not answer."""
+        import chromadb
+        from chromadb.config import Settings as ChromaSettings
+
+        try:
+            return chromadb.HttpClient(
+                self.host,
+                self.port,
+                headers=dict(self.headers),
+                settings=ChromaSettings(anonymized_telemetry=False),
+            )
+        except ValueError:
+            raise IndexUnavailableError(
+                f"the Chroma server at {self.host}:{self.port} can't be reached: "
+                "check CHROMA_HOST, CHROMA_PORT and CHROMA_AUTH_TOKEN"
+            ) from None
+
+
+def _collection_name(generation: Path) -> str:
+    return f"metaflowbot-{generation.name.partition('.')[0]}"
+
+
+def _create(client: Any, name: str, vectors: Vectors, sources: Sequence[str]) -> None:
+    collection = client.create_collection(
+        name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+    )
+    for start in range(0, len(vectors), _BATCH):
+        end = min(start + _BATCH, len(vectors))
+        collection.add(
+            ids=[str(row) for row in range(start, end)],
+            embeddings=vectors[start:end],
+            metadatas=[{"source": source} for source in sources[start:end]],
+        )
