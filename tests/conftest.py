@@ -1,0 +1,44 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metaflowbot.embedding import Vectors
+
+
+class WordEmbedding:
+    """Unit vectors from hashed words: quick, the same everywhere, alike for texts alike.
+
+    `embedded` counts the texts that were embedded as passages.
+    """
+
+    name = "test:words"
+    dim = 64
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def embed(self, texts: Sequence[str]) -> Iterator[Vectors]:
+        for start in range(0, len(texts), 32):
+            part = texts[start : start + 32]
+            self.embedded += len(part)
+            yield np.stack([self.embed_query(text) for text in part])
+
+    def embed_query(self, text: str) -> Vectors:
+        vector = np.full(self.dim, 1e-3, dtype=np.float32)
+        for word in re.findall(r"\w+", text.lower()):
+            vector[zlib.crc32(word.encode()) % self.dim] += 1.0
+        return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """A small Docusaurus tree of our own; its pages are under `docs/`."""
+    return Path(__file__).parent / "corpus"
