@@ -154,7 +154,7 @@ def _print(summary: Summary) -> None:
 
 def _remarks(report: SourceReport) -> Iterator[str]:
     if report.error:
-        yield f"{report.name}: could not be read: {report.error}"
+        yield f"{report.name}: could not be read: {report.error}; `metaflowbot ingest` tries again"
     if report.notice:
         yield f"{report.name}: {report.notice}"
     by_reason: dict[str, list[str]] = defaultdict(list)

@@ -6,6 +6,7 @@ before anybody sees it. Without one, or when it falls short, the best passages a
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -43,6 +44,9 @@ _QUOTED = 3
 _LEADING = 2
 _NEAR = 0.7
 _NEAREST = 3
+# A fence, or the label above a list: no words to quote where there are others.
+_SILENT = re.compile(r"\s*(?:```|~~~|\*\*[^*]*\*\*:?\s*$)")
+_PARAMETER_LABEL = re.compile(r"^`[^`]+`(?: \((?:[^()]|\([^()]*\))*\))?: (?=\S+ \S+ \S+)")
 
 _NOT_FOUND = "I could not find an answer to this in what I have read about Metaflow."
 _NOT_ENGLISH = (
@@ -231,10 +235,22 @@ def _abstention(draft: Answer, search: Search) -> Answer:
 
 
 def _cite(passage: Passage, n: int, question: str) -> Citation:
-    """Cite a passage by the sentence that is nearest to the question, or by its first one."""
-    quote = best_quote(question, passage) or next(iter(sentences(passage.text)), passage.text)
     title = " › ".join((passage.title, *passage.headings))
-    return Citation(n, passage.document_id, title, passage.url, quote)
+    return Citation(n, passage.document_id, title, passage.url, _quote(passage, question))
+
+
+def _quote(passage: Passage, question: str) -> str:
+    """The sentence nearest to the question, else the first; code only where there is no prose.
+
+    Of a parameter's line only the description: its label is our rendering, not the page's words.
+    """
+    spoken = [sentence for sentence in sentences(passage.text) if not _SILENT.match(sentence)]
+    if not spoken:
+        lines = [line.strip() for line in passage.text.split("\n")]
+        return next((line for line in lines if line and not line.startswith("```")), passage.text)
+    nearest = best_quote(question, passage)
+    quote = nearest if nearest and not _SILENT.match(nearest) else spoken[0]
+    return _PARAMETER_LABEL.sub("", quote) or quote
 
 
 def _number_sources(hits: Sequence[Hit], model: ChatModel) -> list[tuple[Passage, ...]]:

@@ -66,7 +66,7 @@ def test_a_citation_names_the_section_and_opens_it() -> None:
 
     assert citation.n == 1
     assert citation.document_id == "docs/foreach.md"
-    assert citation.title == "Branching › Foreach > Items"
+    assert citation.title == "Branching › Foreach › Items"
     assert citation.url == "https://docs.metaflow.org/data#foreach#items"
 
 

@@ -228,7 +228,7 @@ def test_a_search_answers_with_ranked_hits_in_the_contracts_shape(client, desk):
                 "source": "metaflow-docs",
                 "document_id": "docs/scaling/failures.md",
                 "title": "Dealing with Failures",
-                "heading": "Retrying > How to retry",
+                "heading": "Retrying › How to retry",
                 "url": RETRY.url,
                 "text": RETRY.text,
             }
