@@ -20,6 +20,8 @@ Span = tuple[int, int]
 """Start and end of a part of a text, in characters."""
 
 _LIST_ITEM = re.compile(r"(?:[-*+]|\d+[.)])\s")
+# A label such as "**Tip**" belongs to what follows.
+_LABEL = re.compile(r"\s*\*\*[^*\n]+\*\*:?\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
 
 
@@ -64,7 +66,7 @@ def _blocks(text: str) -> Iterator[Span]:
     for line, in_code in fenced(text.split("\n")):
         inside = in_code and was_code
         starts = (was_blank and line[:1].strip()) or _LIST_ITEM.match(line)
-        if offset and not inside and starts:
+        if offset and not inside and starts and not _LABEL.fullmatch(text, start, offset):
             yield from _short_enough(text, (start, offset))
             start = offset
         was_blank, was_code = not line.strip(), in_code

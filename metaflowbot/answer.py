@@ -83,8 +83,9 @@ class Answerer:
     def stream(self, question: Question) -> Iterator[AnswerEvent]:
         """Yield the steps, the checked text in pieces, and last the whole Answer.
 
-        The pieces join to the answer's text. A model that fails after some text was shown leaves
-        that text standing, with a notice; before that, the passages answer.
+        The pieces join to the answer's text, or there are none and it comes whole with the Answer.
+        A model that fails after some text was shown leaves that text standing, with a notice;
+        before that, the passages answer.
         """
         clock = _Clock()
         yield Progress("searching")
@@ -135,6 +136,7 @@ class _Writing:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
         self._head = ""
+        self._held = ""
         self._decided = False
         self.refused = False
         self.usage = Usage()
@@ -158,14 +160,21 @@ class _Writing:
                 self.refused = stripped.startswith(NOT_COVERED)
                 return
             self._decided, piece = True, self._head
-        if text := self._verifier.feed(piece):
-            yield Delta(text)
+        yield from self._release(self._verifier.feed(piece))
 
     def finish(self) -> Iterator[Delta]:
-        if not self._decided and not self.refused and (text := self._verifier.feed(self._head)):
-            yield Delta(text)
-        if not self.refused and (text := self._verifier.finish()):
-            yield Delta(text)
+        if self.refused:
+            return
+        if not self._decided:
+            self._held += self._verifier.feed(self._head)
+        yield from self._release(self._verifier.finish())
+
+    def _release(self, text: str) -> Iterator[Delta]:
+        """Show nothing before the first citation: without any the answer is not shown at all."""
+        self._held += text
+        if self._held and self.citations:
+            yield Delta(self._held)
+            self._held = ""
 
 
 def _judge(draft: Answer, search: Search, writing: _Writing) -> Answer:
@@ -177,7 +186,7 @@ def _judge(draft: Answer, search: Search, writing: _Writing) -> Answer:
             "The model's answer could not be verified against the sources: "
             "these are the passages themselves."
         )
-        return replace(_without_model(draft, search), notice=notice)
+        return replace(_without_model(replace(draft, model="none"), search), notice=notice)
     return replace(draft, text=writing.text.strip(), citations=writing.citations)
 
 
