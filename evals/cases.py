@@ -1,0 +1,203 @@
+"""Eval cases: questions with what a good answer rests on, read from JSONL files.
+
+What a line is for follows from its fields: `gold` makes it a question that the sources answer,
+`turns` a follow-up within a conversation, and a `kind` of UNANSWERABLE a message from which the
+bot should abstain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from metaflowbot.domain import Question, Turn
+from metaflowbot.errors import UsageError
+
+OWN = Path(__file__).resolve().parent / "data"
+"""The folder of the questions that come with Metaflowbot."""
+
+UNANSWERABLE = frozenset({"off-topic", "near-miss", "adversarial"})
+
+Gold = tuple[tuple[str, ...], ...]
+"""The pages that hold the answer, most important first.
+
+Each is given by the document ids under which it may be indexed, of which any one counts: an API
+object is a document of its own where no docs page is indexed that describes it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question. `gold` is () for what the sources can't answer."""
+
+    id: str
+    question: str
+    kind: str
+    gold: Gold = ()
+    history: tuple[Turn, ...] = ()
+    answer_points: tuple[str, ...] = ()
+    origin: str = ""
+    difficulty: str = ""
+
+    @property
+    def asked(self) -> Question:
+        """The question as the bot gets it."""
+        return Question(self.question, self.history)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Cases with where they come from. `sha256` is over the bytes of the files read.
+
+    `notices` name what was left out, a line each.
+    """
+
+    name: str
+    sha256: str
+    cases: tuple[Case, ...]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> tuple[Case, ...]:
+        """Single questions with gold."""
+        return tuple(case for case in self.cases if case.gold and not case.history)
+
+    @property
+    def follow_ups(self) -> tuple[Case, ...]:
+        """Questions with gold that only make sense after what was said before."""
+        return tuple(case for case in self.cases if case.gold and case.history)
+
+    @property
+    def unanswerable(self) -> tuple[Case, ...]:
+        """Messages from which the bot should abstain."""
+        return tuple(case for case in self.cases if not case.gold)
+
+
+class _Turn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    user: str = ""
+    bot_summary: str = ""
+
+    def said(self) -> Iterator[Turn]:
+        if self.user:
+            yield Turn("user", self.user)
+        if self.bot_summary:
+            yield Turn("assistant", self.bot_summary)
+
+
+class _Line(BaseModel):
+    """A line of a question file; `gold_anchor` and `why` are for people who read it."""
+
+    id: str
+    question: str = ""
+    turns: list[_Turn] = []
+    gold: list[str | list[str]] = []
+    gold_anchor: str = ""
+    answer_points: list[str] = []
+    kind: str = ""
+    difficulty: str = ""
+    origin: str = ""
+    why: str = ""
+
+    @property
+    def is_case(self) -> bool:
+        return bool(self.gold) or self.kind in UNANSWERABLE
+
+    def case(self) -> Case:
+        """Raises ValueError that says what is missing."""
+        said = [turn for given in self.turns for turn in given.said()]
+        if not self.question and not (said and said[-1].role == "user"):
+            raise ValueError("there is no question: give 'question', or 'turns' that end in 'user'")
+        gold = tuple((page,) if isinstance(page, str) else tuple(page) for page in self.gold)
+        if not all(pages and all(pages) for pages in gold):
+            raise ValueError("'gold' holds an empty id")
+        return Case(
+            id=self.id,
+            question=self.question or said[-1].content,
+            kind=self.kind or ("follow-up" if said else ""),
+            gold=gold,
+            history=tuple(said if self.question else said[:-1]),
+            answer_points=tuple(self.answer_points),
+            origin=self.origin,
+            difficulty=self.difficulty,
+        )
+
+
+def read(path: Path = OWN) -> Dataset:
+    """The cases of one JSONL file, or of every JSONL file in a folder.
+
+    A file of which no line is a case, and fields that nobody reads, become notices. Raises
+    UsageError with the file and the line of the first fault, and where there is no case at all.
+    """
+    found: dict[str, Case] = {}
+    digest = hashlib.sha256()
+    notices: list[str] = []
+    for file in _files(path):
+        data = _bytes(file)
+        lines = list(_lines(file, data))
+        if not any(line.is_case for _, line, _ in lines):
+            notices.append(f"{file.name} is left out: no line has 'gold' or a known 'kind'")
+            continue
+        digest.update(file.name.encode() + b"\0" + data)
+        notices += _unread(file, lines)
+        for where, line, _ in lines:
+            _add(found, where, line)
+    if not found:
+        raise UsageError(f"--dataset {path} holds no question ({'; '.join(notices) or 'no file'})")
+    return Dataset(path.name, digest.hexdigest(), tuple(found.values()), tuple(notices))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("*.jsonl"))
+    if not path.exists():
+        raise UsageError(f"--dataset {path}: there is no such file or folder")
+    return [path]
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from None
+
+
+def _lines(file: Path, data: bytes) -> Iterator[tuple[str, _Line, frozenset[str]]]:
+    """Yield for each line where it stands, its values, and the names of fields not read."""
+    for number, raw in enumerate(data.split(b"\n"), start=1):
+        where = f"{file.name} line {number}"
+        if not raw.strip():
+            continue
+        try:
+            values: Any = json.loads(raw)
+            line = _Line.model_validate(values)
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            name = ".".join(map(str, fault["loc"])) or "the line"
+            raise UsageError(f"{where}: {name}: {fault['msg']}") from None
+        except ValueError as error:
+            raise UsageError(f"{where} is not JSON in UTF-8: {error}") from None
+        yield where, line, frozenset(values) - _Line.model_fields.keys()
+
+
+def _unread(file: Path, lines: list[tuple[str, _Line, frozenset[str]]]) -> list[str]:
+    names = sorted({name for _, _, unread in lines for name in unread})
+    return [f"{file.name}: nobody reads the field '{name}'" for name in names]
+
+
+def _add(found: dict[str, Case], where: str, line: _Line) -> None:
+    if line.id in found:
+        raise UsageError(f"{where}: the id '{line.id}' was used before: give it another one")
+    if not line.is_case:
+        raise UsageError(f"{where}: '{line.id}' has neither 'gold' nor a kind of unanswerable one")
+    try:
+        found[line.id] = line.case()
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
