@@ -25,7 +25,8 @@ from metaflowbot.errors import IndexUnavailableError, SettingsError
 from metaflowbot.settings import Settings
 from metaflowbot.slack.rendering import answer_messages
 from metaflowbot.slack.service import SlackService
-from metaflowbot.store import MAX_ATTEMPTS, Asking, Store
+from metaflowbot.slack.worker import Workers
+from metaflowbot.store import MAX_ATTEMPTS, Asking, InboxItem, Store
 from tests.slack_double import SlackDouble
 
 
@@ -231,6 +232,24 @@ def test_talk_that_is_not_to_us_is_left_alone(live: World) -> None:
     assert [question.text for question in live.bot.asked] == ["now you"]
 
 
+def test_an_edit_is_not_a_new_question(live: World) -> None:
+    ts = live.ask("once")
+    live.reply(ts)
+    live.slack.edit(live.channel, ts, f"<@{live.slack.bot_user_id}> twice")
+    live.reply(live.ask("a later one"))
+    assert [question.text for question in live.bot.asked] == ["once", "a later one"]
+
+
+def test_another_bot_is_not_answered(live: World) -> None:
+    event = {"type": "message", "bot_id": "BOTHER", "user": "UOTHER", "channel": live.channel}
+    event |= {"text": f"<@{live.slack.bot_user_id}> hello", "ts": "1700000000.000100"}
+    body = json.dumps({"type": "event_callback", "team_id": "T1", "event": event}).encode()
+    with live.serving(live.http_mode) as service:
+        assert service.dispatch(body, signed(live.slack.signing_secret, body))[0] == 200
+    assert live.store.health().depth == 0
+    assert live.bot.asked == []
+
+
 def test_a_redelivered_mention_is_answered_once(live: World) -> None:
     ts = live.ask("once")
     live.reply(ts)
@@ -304,6 +323,41 @@ def test_a_busy_slack_is_waited_for(live: World) -> None:
     live.reply(ts)
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_an_answer_that_met_a_failing_slack_is_posted_later(live: World, status: int) -> None:
+    live.slack.fail_next("chat.postMessage", status=status)
+    assert "You asked: how?" in live.reply(live.ask("how?"))["text"]
+
+
+def test_an_answer_whose_confirmation_was_lost_is_not_posted_again(live: World) -> None:
+    live.slack.drop_reply_of("chat.postMessage")
+    ts = live.ask("how?")
+    live.reply(ts)
+    live.settle()
+    assert len(live.replies(ts)) == 1
+    assert len(live.bot.asked) == 1
+
+
+def test_where_the_thread_can_not_be_read_again_just_now_nothing_is_posted_twice(
+    world: World,
+) -> None:
+    ts = world.ask("how?")
+    world.leave_behind(ts, "how?")
+    world.slack.fail_next("conversations.replies", status=500)
+    with world.serving(world.socket_mode):
+        until(lambda: world.calls("conversations.replies"))
+        assert world.replies(ts) == []
+        until(lambda: world.store.health().depth == 1)
+
+
+def test_where_the_thread_may_not_be_read_the_answer_is_posted_all_the_same(world: World) -> None:
+    ts = world.ask("how?")
+    world.leave_behind(ts, "how?")
+    world.slack.fail_next("conversations.replies", error="missing_scope")
+    with world.serving(world.socket_mode):
+        world.reply(ts)
+
+
 def test_what_was_posted_before_a_crash_is_not_posted_again(world: World) -> None:
     with world.serving(world.socket_mode):
         ts = world.ask("how?")
@@ -363,11 +417,38 @@ def test_a_question_given_up_on_is_said_to_be(world: World) -> None:
     assert world.bot.asked == []
 
 
+def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: World) -> None:
+    taken: list[str] = []
+    answered = threading.Event()
+
+    def work(item: InboxItem) -> None:
+        taken.append(item.key)
+        answered.wait(1.0)
+
+    pools = [Workers(world.store, work, lease_seconds=0.4) for _ in range(2)]
+    world.store.receive("T/C/1", "question", {})
+    for pool in pools:
+        pool.start()
+    until(lambda: taken)
+    world.settle()
+    for pool in pools:
+        pool.stop()
+    assert taken == ["T/C/1"]
+
+
+def test_bolt_has_nothing_to_warn_of_at_the_start(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLACK_BOT_TOKEN", world.slack.bot_token)
+    with world.serving(world.http_mode):
+        assert caplog.text == ""
+
+
 def test_a_lost_socket_is_opened_again(world: World) -> None:
     with world.serving(world.socket_mode) as service:
         world.slack.disconnect_sockets()
-        until(lambda: len(world.calls("apps.connections.open")) >= 2, seconds=20)
-        until(lambda: service.connected)
+        until(lambda: len(world.calls("apps.connections.open")) == 2 and world.slack.sockets == 1)
+        assert service.connected
         ts = world.ask("still there?")
         world.reply(ts)
 

@@ -45,7 +45,7 @@ class Identity:
 
 
 def web_client(settings: Settings) -> WebClient:
-    """A client for what must arrive: it waits out rate limits and retries what failed."""
+    """A client for what may be done twice: it waits out rate limits and retries what failed."""
     return WebClient(
         token=settings.slack_bot_token.get_secret_value(),
         base_url=settings.slack_api_url,
@@ -54,6 +54,18 @@ def web_client(settings: Settings) -> WebClient:
             ServerErrorRetryHandler(max_retry_count=2),
             ConnectionErrorRetryHandler(max_retry_count=2),
         ],
+    )
+
+
+def posting_client(settings: Settings) -> WebClient:
+    """A client for what must not be done twice: it tries again only what Slack refused for now.
+
+    A message whose confirmation was lost on the way may stand in the thread all the same.
+    """
+    return WebClient(
+        token=settings.slack_bot_token.get_secret_value(),
+        base_url=settings.slack_api_url,
+        retry_handlers=[RateLimitErrorRetryHandler(max_retry_count=2)],
     )
 
 
@@ -132,6 +144,7 @@ def build_app(
         bot_id=identity.bot_id,
         bot_token=token,
     )
+    logging.getLogger("slack_bolt.App").addFilter(_is_news)
     app = App(
         name="metaflowbot",
         client=WebClient(
@@ -146,6 +159,11 @@ def build_app(
     _listen_for_feedback(app, bot)
     app.event(re.compile(".*"))(_nothing)
     return app
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Bolt warns that it leaves SLACK_BOT_TOKEN alone when it is given a client, as it is here."""
+    return "`token` will be unused" not in record.getMessage()
 
 
 def _nothing() -> None:

@@ -29,6 +29,8 @@ _BLOCKS_REFUSED = {
     "invalid_arguments",
     "unsupported_block",
 }
+# What Slack says where we are not allowed to read a thread, or there is none any more.
+_READING_REFUSED = {"missing_scope", "not_in_channel", "channel_not_found", "thread_not_found"}
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +53,8 @@ class _Reply:
 class Replies:
     """Answers inbox items; called from several threads.
 
-    `client` posts. `hasty` is a client that neither waits nor retries: for the signs of life, which
-    must not hold up an answer.
+    `client` posts, and never tries again by itself what may have arrived. `hasty` neither waits
+    nor retries: it is for the signs of life, which must not hold up an answer.
     """
 
     def __init__(
@@ -167,14 +169,19 @@ class _Place:
         getattr(self._hasty, method)(channel=self._channel, timestamp=self._message, name="eyes")
 
     def posted(self) -> _Posted:
-        """What an earlier attempt posted; nothing where Slack does not let us look."""
+        """What an earlier attempt posted; nothing where Slack does not let us look.
+
+        Any other failure is raised: it is better to look again later than to post twice.
+        """
         try:
             payloads = [
                 message["metadata"]["event_payload"]
                 for message in self._later_messages()
                 if message.get("metadata", {}).get("event_type") == EVENT_TYPE
             ]
-        except SLACK_FAILURES as error:
+        except SlackApiError as error:
+            if why(error) not in _READING_REFUSED:
+                raise
             _log.warning("can't look for an earlier answer to %s: %s", self._key, why(error))
             return _Posted()
         ours = [each for each in payloads if each.get("inbox_key") == self._key]

@@ -8,7 +8,14 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack.app import build_app, hasty_client, identify, refused, web_client
+from metaflowbot.slack.app import (
+    build_app,
+    hasty_client,
+    identify,
+    posting_client,
+    refused,
+    web_client,
+)
 from metaflowbot.slack.replies import SLACK_FAILURES, Bot, Replies
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import Store
@@ -19,9 +26,9 @@ class SlackService:
 
     def __init__(self, settings: Settings, bot: Bot, store: Store) -> None:
         """Ask Slack who we are; SettingsError when it refuses the bot's token."""
-        client = web_client(settings)
-        identity = identify(client)
-        replies = Replies(bot, store, client, hasty_client(settings), identity.user_id)
+        identity = identify(web_client(settings))
+        clients = posting_client(settings), hasty_client(settings)
+        replies = Replies(bot, store, *clients, identity.user_id)
         self._settings = settings
         self._workers = Workers(store, replies)
         self._app = build_app(settings, bot, store, identity, self._workers.wake)

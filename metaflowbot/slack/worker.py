@@ -13,9 +13,8 @@ from metaflowbot.errors import StoreError
 from metaflowbot.slack.replies import SLACK_FAILURES, why
 from metaflowbot.store import InboxItem, Store
 
-# A worker that dies gives its item back after the lease; one that lives renews it in time.
-LEASE_SECONDS = 20.0
-_RENEW_SECONDS = 5.0
+# Workers wait for Slack and for the model most of the time.
+_COUNT = 8
 # How long an idle worker waits before it looks for items whose turn came without a wake-up:
 # retries, and what other processes put in or left behind.
 _IDLE_SECONDS = 1.0
@@ -25,18 +24,23 @@ _log = logging.getLogger(__name__)
 class Workers:
     """Threads that claim items, hand them to `work`, and complete them.
 
-    When `work` raises, the item is released, and tried again later.
+    When `work` raises, the item is released, and tried again later. A worker that dies gives its
+    item back after `lease_seconds`; one that lives renews its lease in time.
     """
 
-    def __init__(self, store: Store, work: Callable[[InboxItem], None], count: int = 8) -> None:
+    def __init__(
+        self, store: Store, work: Callable[[InboxItem], None], lease_seconds: float = 20.0
+    ) -> None:
         self._store = store
         self._work = work
+        self._lease_seconds = lease_seconds
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = threading.Event()
         self._in_hand: set[str] = set()
         # Daemons: a worker that waits for a model must not keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._run, name=f"inbox-{n}", daemon=True) for n in range(count)
+            threading.Thread(target=self._run, name=f"inbox-{n}", daemon=True)
+            for n in range(_COUNT)
         ]
         self._keeper = threading.Thread(target=self._keep_leases, name="inbox-leases", daemon=True)
 
@@ -76,7 +80,7 @@ class Workers:
 
     def _claim(self) -> InboxItem | None:
         try:
-            return self._store.claim(LEASE_SECONDS)
+            return self._store.claim(self._lease_seconds)
         except StoreError as error:
             _log.error("can't read the inbox: %s", error)
             self._stopping.wait(_IDLE_SECONDS)
@@ -107,9 +111,9 @@ class Workers:
             _log.error("can't settle %s: %s", item.key, error)
 
     def _keep_leases(self) -> None:
-        while not self._stopping.wait(_RENEW_SECONDS):
+        while not self._stopping.wait(self._lease_seconds / 4):
             for key in tuple(self._in_hand):
                 try:
-                    self._store.renew(key, LEASE_SECONDS)
+                    self._store.renew(key, self._lease_seconds)
                 except StoreError as error:
                     _log.error("can't keep %s: %s", key, error)
