@@ -288,7 +288,7 @@ def _render_sources(sources: Sequence[Sequence[Passage]]) -> str:
 
 
 def _render_passage(passage: Passage) -> str:
-    heading = f"{passage.heading}\n" if passage.headings else ""
+    heading = f"**{passage.heading}**\n\n" if passage.headings else ""
     return (heading + passage.text).replace("</source", "<\\/source")
 
 

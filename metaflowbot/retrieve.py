@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from metaflowbot.domain import Hit, Passage, Question, Search
-from metaflowbot.embedding import Embedding
+from metaflowbot.embedding import Embedding, Vectors
 from metaflowbot.errors import IndexUnavailableError
 from metaflowbot.index import Candidates, Generation
 from metaflowbot.lexical import terms
+from metaflowbot.thesaurus import terms_meant
 
 # Rows that each of the two searches contributes.
 _DEPTH = 200
@@ -37,6 +38,8 @@ _AUTHORITY: Mapping[str, float] = {
 }
 # The words of the message before count this much in a follow-up's meaning.
 _HISTORY_WEIGHT = 0.5
+# As much as Metaflow's own words for what was said in others.
+_MEANT_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +76,27 @@ class Retriever:
             hits=hits,
             generation=self.generation.id,
             took_ms=round((time.perf_counter() - started) * 1000, 2),
-            coverage=_coverage(query_terms, hits),
+            coverage=_coverage(terms(question.text), hits),
             similarity=float(found.similarity.max(initial=-1.0)),
         )
 
-    def _query(self, question: Question) -> tuple[list[str], np.ndarray]:
-        """The terms and the vector to search for; a follow-up leans on what was asked before."""
-        query_terms = terms(question.text)
+    def _query(self, question: Question) -> tuple[list[str], Vectors]:
+        """The terms and the vector to search for.
+
+        A follow-up leans on what was asked before, and people's words on Metaflow's for them.
+        """
         vector = self.embedding.embed_query(question.text)
+        query_terms = terms(question.text)
         earlier = [turn.content for turn in question.history if turn.role == "user"]
         if earlier:
             query_terms += terms(earlier[-1])
             both = self.embedding.embed_query(f"{earlier[-1]}\n{question.text}")
             vector = vector + _HISTORY_WEIGHT * both
-            vector /= np.linalg.norm(vector)
-        return query_terms, vector
+        if meant := "; ".join(terms_meant(question.text)):
+            query_terms += terms(meant)
+            reworded = self.embedding.embed_query(f"{question.text}\n{meant}")
+            vector = vector + _MEANT_WEIGHT * reworded
+        return query_terms, np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
 def _group(passages: Sequence[Passage], found: Candidates, k: int) -> tuple[Hit, ...]:

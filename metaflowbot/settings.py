@@ -92,7 +92,7 @@ class Channel(_Table):
 class Settings(_Table):
     """All settings, checked. Secrets print as asterisks."""
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".metaflowbot")
+    home: Path = Field(default=Path("~/.metaflowbot"), validate_default=True)
     database_url: SecretStr = SecretStr("")
     chat_model: str = ""
     embedding_model: str = "local"
@@ -110,6 +110,16 @@ class Settings(_Table):
     sources: Sources = Sources()
     trenches: Trenches = Trenches()
     channels: Mapping[str, Channel] = Field(default_factory=dict)
+
+    @field_validator("home")
+    @classmethod
+    def _whole_path(cls, value: Path) -> Path:
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError(
+                "lies in the home of nobody known: set METAFLOWBOT_HOME to a whole path"
+            ) from None
 
     @field_validator("chat_model", "embedding_model")
     @classmethod
@@ -158,8 +168,9 @@ class Settings(_Table):
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read metaflowbot.toml and the environment; raise SettingsError on the first wrong setting."""
-    path = Path(environment.get("METAFLOWBOT_CONFIG") or "metaflowbot.toml")
-    values = _read_toml(path, required="METAFLOWBOT_CONFIG" in environment)
+    named = environment.get("METAFLOWBOT_CONFIG")
+    path = Path(named or "metaflowbot.toml")
+    values = _read_toml(path, required=bool(named))
     origin = dict.fromkeys(values, str(path))
     for variable, field in _ENVIRONMENT.items():
         if environment.get(variable):
@@ -170,7 +181,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         raise SettingsError(_explain(error, path, origin)) from None
     _check_together(settings)
-    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+    return settings
 
 
 def _read_toml(path: Path, *, required: bool) -> dict[str, object]:
