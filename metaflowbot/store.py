@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from metaflowbot.domain import Answer, Citation, Feedback, Turn, Usage, Verdict
-from metaflowbot.errors import NotFoundError, StoreError
+from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
 
 MAX_ATTEMPTS = 5
@@ -88,6 +88,8 @@ class Store:
     @classmethod
     def open(cls, url: str) -> Store:
         """Connect and bring the schema up to date; StoreError says in one line why it can't.
+
+        SettingsError where the URL is none.
 
         `url` is 'sqlite:///PATH' (the folder is made when missing) or 'postgresql://…'.
         """
@@ -345,7 +347,7 @@ def _engine(given: str) -> sa.Engine:
     try:
         url = sa.make_url(given)
     except ArgumentError:
-        raise StoreError(
+        raise SettingsError(
             "METAFLOWBOT_DATABASE_URL is not a database URL: "
             "use sqlite:///PATH or postgresql://USER@HOST/NAME"
         ) from None
