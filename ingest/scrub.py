@@ -84,6 +84,10 @@ def _entropy(value: str) -> float:
     return -sum(share * math.log2(share) for share in shares)
 
 
+def _has_digit(value: str) -> bool:
+    return any(character.isdigit() for character in value)
+
+
 def _is_reference(value: str) -> bool:
     """A value that names where the secret comes from, or stands in its place."""
     return bool(_REFERENCE.match(value)) or len(set(value)) < 3
@@ -92,10 +96,12 @@ def _is_reference(value: str) -> bool:
 def _is_secret_value(match: re.Match[str]) -> bool:
     """A literal that only a machine would write, next to a name such as `token` or `api_key`."""
     value = match["value"]
-    if _is_reference(value) or len(value) < 12 or _WORDS.match(value):
+    if _is_reference(value) or _WORDS.match(value):
         return False
-    has_both = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
-    return bool(has_both) and _entropy(value) >= 2.8
+    # "the token is …", without a sign between, is prose more often than not.
+    kinds, least = (3, 16) if match["sign"] is None else (2, 8)
+    found = sum(bool(re.search(kind, value)) for kind in (r"[a-z]", r"[A-Z]", r"\d"))
+    return found >= kinds and len(value) >= least and _has_digit(value) and _entropy(value) >= 2.8
 
 
 def _is_password(match: re.Match[str]) -> bool:
@@ -103,10 +109,11 @@ def _is_password(match: re.Match[str]) -> bool:
     value = match["value"]
     if _is_reference(value) or len(value) < 4:
         return False
-    is_name = re.fullmatch(r"[A-Za-z_]\w*", value) and not re.search(r"\d", value)
+    is_name = re.fullmatch(r"[A-Za-z_]\w*", value) and not _has_digit(value)
     if is_name and not match["quote"]:
         follows = match.string[match.end("value") :][:1]
-        return "=" in match["sign"] and follows not in tuple(",).([")
+        is_assigned = "=" in match["sign"] or match["key"].isupper()
+        return is_assigned and follows not in tuple(",).([")
     return True
 
 
@@ -120,7 +127,7 @@ def _is_bare_aws_secret(match: re.Match[str]) -> bool:
 
 def _is_own_address(match: re.Match[str]) -> bool:
     try:
-        address = ipaddress.ip_interface(match["value"])
+        address = ipaddress.ip_interface(match["value"]).ip
     except ValueError:
         return False
     before = match.string[max(0, match.start() - 14) : match.start()]
@@ -155,13 +162,16 @@ def _rule(
 _MARK = "[removed:"
 _EVERYONES = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "0.0.0.0/0", "8.8.8.8", "1.1.1.1"}
 _REFERENCE = re.compile(
-    r"""(?ix) [$<{\[(%*…] | os\. | env[.\[(] | (?:get)?env\b | self\. | config\. | settings\.
-    | (?:none|null|true|false|xxx+\S*|\.\.\.|redacted|your[-_ ]\S*|my[-_](?:password|token|key)
-    | change-?me|example|password|secret|token|https?:.*|arn:.*|s3:.*|/.*)\Z""",
+    r"""(?ix) [<{\[(…] | \$[{(] | %\( | os\. | env[.\[(] | getenv\b | (?:self|config|settings)\.
+    | (?: \$[a-z_]+ | %\w+% | \*+ | \.{3} | xxx+\S* | none | null | true | false | redacted
+        | your[-_\ ]\S* | my[-_](?:password|token|key) | change-?me | example | password | secret
+        | token | (?:production|user):.* | mfprj-.* | https?:.* | arn:.* | s3:.* | /.* )\Z""",
 )
 # `aws-secrets-manager`, `metaflow_db_credentials-2`: words and short numbers, joined.
 _WORDS = re.compile(r"[a-z]+\d{0,2}(?:[-_.:/][a-z]*\d{0,3})*\Z|[A-Z]+(?:_[A-Z\d]+)*\Z")
-_VERSION_BEFORE = re.compile(r"(?i)(?:[=<>~!^@-]|\bv|version|release|release\s+\w+)[\s`'\"]*\Z")
+_VERSION_BEFORE = re.compile(
+    r"(?i)(?:[=<>~!]=|[<>^~-]|\bv|version|release|release\s+\w+)[\s`'\"]*\Z"
+)
 _ASSIGN = r"(?P<sign>\s*(?:=>|:=|[:=])\s*)(?P<quote>[\"'`]?)"
 _END = r"(?<![A-Za-z0-9])"
 
@@ -176,7 +186,10 @@ _RULES = (
         r"https://hooks\.slack(?:-gov)?\.com/(?:services|workflows|triggers)/[\w/-]+",
     ),
     _rule("webhook", r"https://(?:discord(?:app)?\.com/api|[\w.-]*webhook\.office\.com)/[\w/@-]+"),
-    _rule("password in url", r"[a-zA-Z][\w+.-]*://(?P<value>[^\s/:@<>\"'`]*:[^\s/<>\"'`]+)@"),
+    _rule(
+        "password in url",
+        r"(?<![\w+.-])[a-zA-Z][\w+.-]{0,20}://(?P<value>[^\s/:@<>\"'`]{0,200}:[^\s/<>\"'`]{1,300})@",
+    ),
     _rule("token in url", r"https?://(?P<value>[A-Za-z0-9_-]{16,})@"),
     _rule(
         "signature in url",
@@ -191,7 +204,7 @@ _RULES = (
     _rule("google key", _END + r"(?:AIza[\w-]{30,}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,})"),
     _rule("stripe key", _END + r"(?:[rsp]k_(?:live|test)_|whsec_)[A-Za-z0-9]{10,}"),
     _rule("npm token", _END + r"npm_[A-Za-z0-9]{30,}"),
-    _rule("pypi token", _END + r"pypi-[\w-]{16,}"),
+    _rule("pypi token", _END + r"pypi-Ag[\w-]{16,}"),
     _rule(
         "service token",
         _END + r"(?:hf_[A-Za-z0-9]{20,}|dckr_pat_[\w-]{20,}|dapi[0-9a-f]{32}|hv[sb]\.[\w-]{20,}"
@@ -204,8 +217,8 @@ _RULES = (
     ),
     _rule(
         "aws secret key",
-        r"(?i)(?:secret[-_ ]?(?:access[-_ ]?)?key|aws_secret\w*)\W{1,6}(?P<value>[A-Za-z0-9/+=]{36,44})"
-        r"(?![A-Za-z0-9/+])",
+        r"(?i)(?:secret[-_ ]?(?:access[-_ ]?)?key|aws_secret\w*)\W{1,6}"
+        r"(?P<value>[A-Za-z0-9/+=]{36,44})(?![A-Za-z0-9/+])",
     ),
     _rule(
         "aws session token",
@@ -221,17 +234,17 @@ _RULES = (
         "bearer token",
         r"(?i)\bbearer\s+(?P<value>(?=[^\s]*\d)[\w.~+/=-]{8,}|[\w.~+/=-]{24,})",
     ),
-    _rule("password", r"(?i)\s-u\s+[\"']?(?P<value>[^\s:\"'$<{]+:[^\s\"'$<{]+)"),
+    _rule("password", r"(?i)\s-u\s+(?!\d+:\d+)[\"']?(?P<value>[^\s:\"'$<{]+:[^\s\"'$<{]+)"),
     _rule(
         "password",
-        r"(?i)(?:passw(?:or)?d|passphrase|pswd|pwd|pgpass|_pass)[\"'`]?"
+        r"(?i)(?<!\w)(?P<key>\w{0,40}?(?:passw(?:or)?d|passphrase|pswd|pwd|pgpass|_pass))[\"'`]?"
         + _ASSIGN
-        + r"(?P<value>(?<=[\"'`])[^\"'`\n]+|[^\s\"'`,;)]+)",
+        + r"(?P<value>(?<=[\"'`])[^\"'`\s,][^\"'`\n]*|[^\s\"'`,;)]+)",
         _is_password,
     ),
     _rule(
         "password",
-        r"(?i)(?:--password|\bpassword\s+(?:is|was))(?P<sign>[ \t]+)(?P<quote>[\"'`]?)"
+        r"(?i)(?:--password|\bpassword\s+(?:is|was))(?P<key>)(?P<sign>[ \t]+)(?P<quote>[\"'`]?)"
         r"(?P<value>(?=[^\s\"'`]*[\d!@#%^&*])[^\s\"'`,;]{4,})",
         _is_password,
     ),
@@ -246,7 +259,7 @@ _RULES = (
     _rule("aws secret key", r"(?<![\w/+=.-])[A-Za-z0-9/+]{40}(?![\w/+=.-])", _is_bare_aws_secret),
     _rule(
         "e-mail",
-        r"(?<![\w/])(?!git@)[\w.+-]+@(?!sha256)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
+        r"(?<![\w.+-])(?!git@)[\w.+-]+@(?!sha256)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"
         r"(?![\w@])",
     ),
     _rule("phone", r"(?<![\w+])\+\d{1,3}(?:[\s().-]{0,2}\d){6,13}(?![\d\w])", _is_phone),
@@ -286,7 +299,7 @@ _RULES = (
     _rule(
         "user name",
         r"(?:/home/|/Users/|\\Users\\+)(?!(?:ubuntu|ec2-user|user|username|me|you|runner|jovyan"
-        r"|vscode|app|metaflow|root|admin|node|conda|airflow|shared|public)\b)"
+        r"|vscode|workspace|app|metaflow|root|admin|node|conda|airflow|shared|public)\b)"
         r"(?P<value>[\w][\w.-]*)",
     ),
     _rule(
@@ -310,7 +323,6 @@ _FORMATS = {
     "gitlab_token": "GitLabTokenDetector",
     "jwt": "JwtTokenDetector",
     "mailchimp": "MailchimpDetector",
-    "npm": "NpmDetector",
     "openai": "OpenAIDetector",
     "private_key": "PrivateKeyDetector",
     "pypi_token": "PypiTokenDetector",
