@@ -362,7 +362,7 @@ def _engine(given: str) -> sa.Engine:
             )
         case "sqlite" if url.database and url.database != ":memory:":
             return _sqlite_engine(url, Path(url.database))
-    raise StoreError(
+    raise SettingsError(
         f"METAFLOWBOT_DATABASE_URL names {url.get_backend_name()!r} without a file or of a kind "
         "that is not known here: use sqlite:///PATH or postgresql://USER@HOST/NAME"
     )

@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from metaflowbot.domain import Answer, Citation, Feedback, Turn, Usage
-from metaflowbot.errors import NotFoundError, StoreError
+from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.migrations.schema import METADATA
 from metaflowbot.store import MAX_ATTEMPTS, Asking, Store
 
@@ -348,7 +348,7 @@ def test_an_unreachable_server_is_named_without_its_password() -> None:
 
 @pytest.mark.parametrize("url", ["not a url", "sqlite://", "sqlite:///:memory:", "mysql://h/d"])
 def test_a_url_of_another_kind_is_refused_with_what_it_may_be(url: str) -> None:
-    with pytest.raises(StoreError, match="sqlite:///PATH"):
+    with pytest.raises(SettingsError, match="sqlite:///PATH"):
         Store.open(url)
 
 
