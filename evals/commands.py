@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,6 @@ from metaflowbot.cli import AsJson, fail, print_json
 from metaflowbot.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.cases import Case
     from evals.runs import Comparison, Run
 
 _DATASET = "A JSONL file of questions, or a folder of them; by default the own questions."
@@ -29,7 +28,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     evals_app.command("run")(run)
     evals_app.command("compare")(compare)
-    evals_app.command("gate")(gate)
     app.add_typer(evals_app, name="evals")
 
 
@@ -43,13 +41,13 @@ def run(
 
     Nothing is written but the run's file. Exits 1 when no suite could run.
     """
-    from evals import cases, runs, suites
+    from evals import cases, runs, suites, tables
 
     chosen = _suites(suite or [*suites.SUITES, *suites.JUDGED])
     questions = cases.read(dataset or cases.OWN)
     settings = settings_module.load()
     answerer = suites.connect(settings)
-    evaluation = suites.evaluate(answerer, questions, chosen, _advance)
+    evaluation = suites.evaluate(answerer, questions, chosen, tables.progress)
     made = runs.record(answerer, questions, evaluation)
     path = runs.write(made, out or settings.home / "evals")
     _show_run(made, as_json=as_json)
@@ -72,25 +70,6 @@ def compare(
         fail("a gated score fell significantly", 1)
 
 
-def gate(
-    accept: Annotated[bool, typer.Option(help="Make this run the new baseline.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the own questions without a key on the API reference; exits 1 below the baseline."""
-    from evals import gate as gate_module
-
-    print("indexing the API reference of the installed Metaflow", file=sys.stderr)
-    made = gate_module.run(_advance)
-    if accept:
-        gate_module.accept(made)
-        _show_run(made, as_json=as_json)
-        return
-    comparison = gate_module.hold(made)
-    _show_comparison(comparison, as_json=as_json)
-    if comparison.is_regression:
-        fail("a gated score fell significantly below the baseline", 1)
-
-
 def _suites(names: Sequence[str]) -> list[str]:
     from evals.suites import JUDGED, SUITES
 
@@ -107,14 +86,6 @@ def _run_file(given: str) -> Path:
         return path
     kept = settings_module.load().home / "evals" / given
     return kept if kept.exists() else kept.with_name(f"{given}.json")
-
-
-def _advance(cases: Sequence[Case]) -> Iterable[Case]:
-    """Hand the cases on, with a bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(cases, "questions", console=Console(stderr=True))
 
 
 def _show_run(made: Run, *, as_json: bool) -> None:

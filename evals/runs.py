@@ -42,7 +42,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One question of a run. `first_rank` is that of the first gold page, 0 for none."""
+    """One question of a run. `first_rank` is that of the first gold page, 0 for none.
+
+    `ranking` holds the ids of the documents found, best first; `gold` one id for each gold page.
+    """
 
     question: str
     kind: str
@@ -103,7 +106,7 @@ def _outcome(item: Observation, scores: dict[str, float]) -> Outcome:
         question=item.case.question,
         kind=item.case.kind,
         gold=item.judged.relevant,
-        ranking=item.judged.ranking,
+        ranking=tuple(hit.best.document_id for hit in item.search.hits),
         first_rank=item.judged.first_rank,
         scores=scores,
         text=answer.text if answer else "",

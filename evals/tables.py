@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
+from evals.cases import Case
 from evals.figures import Figure
 from evals.runs import Change, Comparison, Moved, Run
 from evals.suites import Result
 
-_WIDTH = 120
+_WIDTH = 150
 _SHOWN = 20
 _QUESTION_CHARS = 70
 
 
 def console() -> Console:
     """Stdout: as wide as the terminal, or wide enough for a log."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False, soft_wrap=True)
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+
+
+def progress(cases: Sequence[Case]) -> Iterable[Case]:
+    """Hand the cases on one by one, with a bar on stderr."""
+    return track(cases, "questions", console=Console(stderr=True))
 
 
 def number(figure: Figure) -> str:
@@ -36,7 +43,7 @@ def table(*columns: str) -> Table:
     """An empty table whose first column holds names."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for place, name in enumerate(columns):
-        made.add_column(name, justify="right" if place else "left", no_wrap=True)
+        made.add_column(name, justify="right" if place else "left")
     return made
 
 

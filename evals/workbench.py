@@ -31,10 +31,12 @@ _START_SECONDS = 60
 class Ingested:
     """What one ingest did. `seconds` is from the command's start to its end.
 
+    `cpu_seconds` is what it took of all cores, which others on the machine hardly change.
     `embedded` is None where the command did not tell how many passages were not yet known.
     """
 
     seconds: float
+    cpu_seconds: float
     stages: dict[str, float]
     documents: int
     passages: int
@@ -85,7 +87,7 @@ class Workbench:
         sources = ["--only", "api"]
         if docs is not None:
             sources += ["--only", "docs", "--docs", str(docs.absolute())]
-        started = time.perf_counter()
+        started, spent = time.perf_counter(), _children_seconds()
         done = subprocess.run(
             self._command("ingest", *sources, "--json"),
             env=self._environment(),
@@ -103,6 +105,7 @@ class Workbench:
         passages = int(summary["passages"])
         return Ingested(
             seconds=seconds,
+            cpu_seconds=round(_children_seconds() - spent, 2),
             stages=summary["seconds"],
             documents=int(summary["documents"]),
             passages=passages,
@@ -133,6 +136,12 @@ class Workbench:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         return kept | {"METAFLOWBOT_HOME": str(self.home), "METAFLOWBOT_CHAT_MODEL": "none"}
+
+
+def _children_seconds() -> float:
+    """The CPU time of the processes that this one started and that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
