@@ -26,11 +26,10 @@ evals_app = typer.Typer(help="Whether a change made answers better.", no_args_is
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    evals_app.command("run")(run)
-    evals_app.command("compare")(compare)
     app.add_typer(evals_app, name="evals")
 
 
+@evals_app.command()
 def run(
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite.")] = None,
     dataset: Annotated[Path | None, typer.Option(help=_DATASET)] = None,
@@ -56,6 +55,7 @@ def run(
         fail("no suite could run", 1)
 
 
+@evals_app.command()
 def compare(
     run_a: Annotated[str, typer.Argument(help=_RUN)],
     run_b: Annotated[str, typer.Argument(help=_RUN)],
