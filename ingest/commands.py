@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metaflowbot.vectors import Progress
 
 # The short names of `--only` and of metaflowbot.toml, and what hits call the source.
-_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api"}
+_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api", "labs": "labs"}
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     docs: Annotated[str, typer.Option(help="The docs: a git URL or a path.")] = "",
+    labs: Annotated[
+        str, typer.Option(help="Metaflowlabs: a URL or path of llms.txt, or a content tree.")
+    ] = "",
     only: Annotated[
         list[str] | None, typer.Option(help="Read only this source; the others stay as they are.")
     ] = None,
@@ -40,7 +43,9 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Build a new index generation from every source that can be reached, and serve it."""
-    job = _job(settings_module.load(), docs, only or [])
+    given = {"metaflow-docs": docs, "labs": labs}
+    named = {name: location for name, location in given.items() if location}
+    job = _job(settings_module.load(), named, only or [])
     summary = _run(job, dry_run=dry_run)
     if as_json:
         print_json(dataclasses.asdict(summary))
@@ -55,12 +60,13 @@ def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     settings = settings_module.load()
     if bootstrap.open_index(settings).active_id() is None:
         serving.say("first run: building the index from every source that can be reached")
-        summary = _run(_job(settings, "", []), dry_run=False)
+        summary = _run(_job(settings, {}, []), dry_run=False)
         _print(summary)
     serving.serve(settings, host, port)
 
 
-def _job(settings: Settings, docs: str, only: list[str]) -> Ingest:
+def _job(settings: Settings, named: Mapping[str, str], only: list[str]) -> Ingest:
+    """The ingest of the sources in `only` (empty: all), `named` giving locations by source."""
     from ingest.library import Library
     from ingest.pipeline import Ingest
     from metaflowbot import bootstrap, embedding
@@ -69,12 +75,12 @@ def _job(settings: Settings, docs: str, only: list[str]) -> Ingest:
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
     index_home = settings.home / "index"
     return Ingest(
-        sources=[source for source in _sources(settings, docs) if source.name in wanted],
+        sources=[source for source in _sources(settings, named) if source.name in wanted],
         index=bootstrap.open_index(settings),
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,
-        required=frozenset(({"metaflow-docs"} if docs else set()) | (wanted if only else set())),
+        required=frozenset({*named, *(wanted if only else ())}),
         kept=tuple(name for name in _SOURCES.values() if name not in wanted),
     )
 
@@ -87,14 +93,17 @@ def _source_name(name: str) -> str:
     return full
 
 
-def _sources(settings: Settings, docs: str) -> Iterator[Source]:
+def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     from ingest.sources.api_reference import ApiReference
     from ingest.sources.docs import DocsSource
+    from ingest.sources.labs import LabsSource
 
-    configured = settings.sources.docs
+    docs, labs = settings.sources.docs, settings.sources.labs
     cache = settings.home / "cache" / "sources"
-    yield DocsSource(docs or configured.location, cache, configured.include)
+    yield DocsSource(named.get("metaflow-docs", docs.location), cache, docs.include)
     yield ApiReference()
+    if location := named.get("labs", labs.location):
+        yield LabsSource(location)
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:
