@@ -1,0 +1,182 @@
+"""A small index over passages on Metaflow's own subjects, built once with the local model.
+
+A module that wants it says `pytest_plugins = ["tests.small_index"]`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from metaflowbot.domain import Passage
+from metaflowbot.embedding import Embedding, MiniLM
+from metaflowbot.index import Generation, Index, Manifest, SourceCount
+from metaflowbot.retrieve import Retriever
+
+
+def passage(identity: str, title: str, heading: str, text: str) -> Passage:
+    """A passage by its id, 'document#ordinal'; the document's id tells the source."""
+    document = identity.partition("#")[0]
+    source = {"api": "metaflow-api", "labs": "labs"}.get(
+        document.partition(":")[0], "metaflow-docs"
+    )
+    place = document.removeprefix("docs/").removesuffix(".md").replace(":", "/")
+    url = f"https://docs.metaflow.org/{place}" + f"#{heading.lower()}" * bool(heading)
+    return Passage(identity, document, source, title, (heading,) if heading else (), url, text)
+
+
+PASSAGES = (
+    passage(
+        "docs/scaling/failures.md#0",
+        "Dealing with Failures",
+        "",
+        "Failures are a natural part of running flows. Metaflow offers decorators that retry a"
+        " failing step, catch its exception, or end it after some time.",
+    ),
+    passage(
+        "docs/scaling/failures.md#1",
+        "Dealing with Failures",
+        "Retrying",
+        "Use the `@retry` decorator to run a failing step again. You can set the delay between"
+        " two attempts with `minutes_between_retries`.\n\n```python\n"
+        "@retry(times=3, minutes_between_retries=5)\n@step\ndef start(self):\n"
+        "    self.next(self.end)\n```",
+    ),
+    passage(
+        "docs/scaling/failures.md#2",
+        "Dealing with Failures",
+        "Timeouts",
+        "Use the `@timeout` decorator to end a step that takes too long. Its arguments are"
+        " `seconds`, `minutes` and `hours`, and they add up.",
+    ),
+    passage(
+        "docs/scaling/kubernetes.md#0",
+        "Running on Kubernetes",
+        "",
+        "The `@kubernetes` decorator sends a step to a Kubernetes cluster. Ask for resources with"
+        " `cpu`, `memory` and `gpu`.",
+    ),
+    passage(
+        "docs/scaling/kubernetes.md#1",
+        "Running on Kubernetes",
+        "Spot",
+        "A task learns from `current.spot_termination_notice` that its instance will be taken"
+        " away soon, and may save its work before that happens.",
+    ),
+    passage(
+        "docs/scaling/data.md#0",
+        "Loading Data",
+        "",
+        "`metaflow.S3` reads and writes large amounts of data in Amazon S3, many objects at a time."
+        " Its `get_many` downloads them in parallel.",
+    ),
+    passage(
+        "docs/getting-started/configure.md#0",
+        "Configuring Metaflow",
+        "",
+        "`METAFLOW_DATASTORE_SYSROOT_S3` is the S3 prefix under which Metaflow keeps artifacts."
+        " Set it with `metaflow configure aws`.",
+    ),
+    passage(
+        "docs/metaflow/basics.md#0",
+        "Basics of Metaflow",
+        "Artifacts",
+        "Whatever a step assigns to `self` becomes an artifact. Metaflow stores artifacts"
+        " automatically, so that later steps and later analyses can read them.",
+    ),
+    passage(
+        "docs/metaflow/basics.md#1",
+        "Basics of Metaflow",
+        "Foreach",
+        "A foreach runs the same step once for each item of a list, in parallel:"
+        " `self.next(self.work, foreach='items')`. A join step collects the results.",
+    ),
+    passage(
+        "docs/production/argo.md#0",
+        "Scheduling with Argo Workflows",
+        "",
+        "`argo-workflows create` deploys a flow to Argo Workflows, where `@schedule` starts it"
+        " every hour, day or week.",
+    ),
+    passage(
+        "api:metaflow.retry#0",
+        "metaflow.retry",
+        "",
+        "Specifies the number of times the task corresponding to a step needs to be retried."
+        " `times` defaults to 3, `minutes_between_retries` to 2.",
+    ),
+    passage(
+        "labs:scaling/retries-in-depth#0",
+        "Retries in depth",
+        "",
+        "A draft on how a retried step is scheduled again with its delay, and on what remains of"
+        " the attempt that failed.",
+    ),
+)
+
+RETRY = "How do I retry a failing step with a delay?"
+OFF_TOPIC = "What is the best recipe for sourdough bread?"
+
+
+def counts(passages: tuple[Passage, ...] = PASSAGES) -> Mapping[str, SourceCount]:
+    """What each source gave."""
+    documents = Counter(source for source, _ in {(p.source, p.document_id) for p in passages})
+    given = Counter(p.source for p in passages)
+    return {name: SourceCount(documents[name], given[name]) for name in given}
+
+
+def publish(home: Path, embedding: Embedding, passages: tuple[Passage, ...] = PASSAGES) -> Manifest:
+    """Build a generation in this home and make it the active one."""
+    index = Index(home)
+    return index.activate(index.build(passages, counts(passages), embedding).id)
+
+
+@pytest.fixture(scope="session")
+def prebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an index of PASSAGES by the local model: to be copied, not changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home = shared / "prebuilt"
+    with (shared / "prebuilt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "index" / "current").exists():
+            publish(home, MiniLM(home / "cache"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def minilm(prebuilt: Path) -> MiniLM:
+    return MiniLM(prebuilt / "cache")
+
+
+@pytest.fixture
+def home(prebuilt: Path, tmp_path: Path) -> Path:
+    """A home of the test's own, with the index and without a database."""
+    return copied(prebuilt, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def retriever(
+    prebuilt: Path, minilm: MiniLM, tmp_path_factory: pytest.TempPathFactory
+) -> Retriever:
+    """Searches PASSAGES with the local model."""
+    index = Index(copied(prebuilt, tmp_path_factory.mktemp("searched") / "home"))
+    return Retriever.over(index.load(), minilm)
+
+
+@pytest.fixture(scope="session")
+def generation(retriever: Retriever) -> Generation:
+    return retriever.generation
+
+
+def copied(prebuilt: Path, home: Path) -> Path:
+    """A copy of a home's index; the model's graph, which never changes, is shared."""
+    shutil.copytree(prebuilt / "index", home / "index")
+    (home / "cache").symlink_to(prebuilt / "cache")
+    return home
