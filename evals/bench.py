@@ -34,7 +34,7 @@ _CHUNK_CHARS, _OVERLAP_CHARS = 1000, 200
 _CHUNKS = 100
 _WARM_UP, _SEARCHES, _ASKS, _THREADS = 20, 300, 100, 8
 # So many passages are embedded alone, and the time is scaled to all of them.
-_SAMPLE = 600
+_SAMPLE = 400
 
 Pages = Mapping[str, str]
 """The raw text of each page by its document id."""
