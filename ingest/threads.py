@@ -1,0 +1,377 @@
+"""Threads as people wrote them, and which of them hold an answer that worked.
+
+    messages -> Thread -> resolve() -> Resolution -> (ingest.thread_documents) -> Document
+
+Everything here is pure: where messages come from (an export, the Web API, live events) makes no
+difference. A thread counts as resolved only on evidence; without any it is not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from ingest.remarks import Remark, is_question, is_technical, old_answer, read
+
+CHECKS = frozenset(
+    "white_check_mark heavy_check_mark ballot_box_with_check check check_mark checkmark "
+    "solved resolved done accepted fixed".split()
+)
+APPROVALS = frozenset(
+    "+1 thumbsup tada raised_hands pray heart 100 star rocket bulb brain exploding_head fire "
+    "ok_hand clap bow".split()
+)
+RESOLVED_FROM = 0.6
+# What each kind of evidence is worth, alone; together they add up as independent chances do.
+_WORTH = {
+    "asker-reaction": 0.85,
+    "maintainer-reaction": 0.85,
+    "closing-reaction": 0.65,
+    "root-reaction": 0.55,
+    "maintainer-answer": 0.6,
+    "maintainer-answer-open": 0.35,
+    "others-reaction": 0.35,
+    "asker-approval": 0.4,
+    "self-answer": 0.6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message. `ts` is Slack's; `text` is its markup as sent; `author` is '' where unknown.
+
+    `reactions` maps an emoji's name to who used it. A `notice` is the channel's own (joins,
+    topics); `deleted` has no text left.
+    """
+
+    ts: str
+    author: str
+    text: str
+    reactions: Mapping[str, frozenset[str]]
+    by_bot: bool = False
+    notice: bool = False
+    deleted: bool = False
+
+    @property
+    def checked_by(self) -> frozenset[str]:
+        """Who put a check mark on it, its author included."""
+        return self.reacted(CHECKS)
+
+    def reacted(self, names: Collection[str]) -> frozenset[str]:
+        """Who used one of these emoji on it; a skin tone makes no difference."""
+        people = (who for name, who in self.reactions.items() if name.split("::")[0] in names)
+        return frozenset().union(*people)
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A root and its replies, oldest first, in the channel with this id and name."""
+
+    channel_id: str
+    channel: str
+    root: Message
+    replies: tuple[Message, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.channel}/{self.root.ts}"
+
+    @cached_property
+    def asker(self) -> str:
+        """Who asked: the root's author; where the root was deleted, whom the replies address."""
+        if not self.root.deleted:
+            return self.root.author
+        mentions = (re.search(r"<@(\w+)", reply.text) for reply in self.replies)
+        return next((match[1] for match in mentions if match), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Whether a thread was resolved, how sure that is (0 to 1), by what evidence, and where.
+
+    `answers` are the ts of the messages that hold the answer, oldest first. `why_not` gives the
+    reason in a few words where it was not. `commands` are the ts of messages that address an
+    assistant: they are part of nothing, and a thread that has any is for a person to review.
+    """
+
+    resolved: bool
+    confidence: float
+    evidence: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    why_not: str = ""
+    commands: tuple[str, ...] = ()
+
+
+def resolve(thread: Thread, maintainers: Collection[str]) -> Resolution:
+    """Weigh a thread's evidence; a thread without replies or without a question is unresolved."""
+    remarks = {message.ts: read(message.text) for message in (thread.root, *thread.replies)}
+    commands = tuple(ts for ts, remark in remarks.items() if remark.commands)
+    why_not = _out_of_scope(thread, maintainers, remarks)
+    if why_not:
+        return Resolution(False, 0.0, why_not=why_not, commands=commands)
+    weighing = _Weighing(thread, frozenset(maintainers), remarks)
+    doubt = math.prod(1 - worth for worth in weighing.evidence.values())
+    confidence = round(1 - doubt, 3)
+    answers = tuple(sorted(weighing.answers, key=float))
+    evidence = tuple(sorted(weighing.evidence, key=weighing.evidence.__getitem__, reverse=True))
+    if confidence < RESOLVED_FROM or not answers:
+        why_not = "nothing shows that it was resolved"
+        return Resolution(False, confidence, evidence, (), why_not, commands)
+    return Resolution(True, confidence, evidence, answers, commands=commands)
+
+
+def _out_of_scope(
+    thread: Thread, maintainers: Collection[str], remarks: Mapping[str, Remark]
+) -> str:
+    root = thread.root
+    human = [reply for reply in thread.replies if not (reply.by_bot or reply.deleted)]
+    asks = root.deleted or is_question(root.text, by_maintainer=root.author in maintainers)
+    technical = is_technical(" ".join(message.text for message in (root, *human)))
+    reasons = {
+        "a bot's post": root.by_bot,
+        "a notice of the channel": root.notice,
+        "no reply": not human,
+        "points to another thread": all(remarks[reply.ts].redirects for reply in human),
+        "an announcement or chat": not (asks and technical),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+class _Weighing:
+    """Goes through one thread once; leaves the evidence, by kind, and the answers it speaks for."""
+
+    def __init__(
+        self, thread: Thread, maintainers: frozenset[str], remarks: Mapping[str, Remark]
+    ) -> None:
+        self.asker = thread.asker
+        self.maintainers = maintainers
+        self.remarks = remarks
+        self.replies = [
+            reply
+            for reply in thread.replies
+            if not (reply.by_bot or reply.notice or reply.deleted or remarks[reply.ts].commands)
+        ]
+        self.evidence: dict[str, float] = {}
+        self.answers: set[str] = set()
+        self.rejected = self._find_rejected()
+        for place, reply in enumerate(self.replies):
+            if reply.ts in self.rejected:
+                continue
+            if reply.author == self.asker:
+                self._asker_says(place, reply)
+            elif self._could_answer(reply):
+                self._marked(reply)
+        if thread.root.checked_by & (maintainers | {self.asker}):
+            self._add("root-reaction")
+        self._last_word_of_maintainers()
+        self._widen()
+
+    def _add(self, kind: str, answer: Message | None = None, worth: float = 0.0) -> None:
+        self.evidence[kind] = max(worth or _WORTH[kind], self.evidence.get(kind, 0.0))
+        if answer:
+            self.answers.add(answer.ts)
+
+    def _find_rejected(self) -> frozenset[str]:
+        """What is taken back later: by the asker's retraction all before it, by a plain no of the
+        asker or a correction by a maintainer the replies since the asker spoke last.
+
+        What others report is no more than how it went for them.
+        """
+        rejected: set[str] = set()
+        for place, reply in enumerate(self.replies):
+            remark = self.remarks[reply.ts]
+            by_asker = reply.author == self.asker
+            if by_asker and remark.retracts:
+                rejected |= {earlier.ts for earlier in self.replies[:place]}
+            elif (by_asker and remark.denies) or (
+                reply.author in self.maintainers and remark.retracts
+            ):
+                rejected |= {earlier.ts for earlier in self._since_asker_spoke(place)}
+        return frozenset(rejected)
+
+    def _since_asker_spoke(self, place: int) -> list[Message]:
+        start = place
+        while start and self.replies[start - 1].author != self.asker:
+            start -= 1
+        return self.replies[start:place]
+
+    def _could_answer(self, reply: Message) -> bool:
+        remark = self.remarks[reply.ts]
+        is_promise = remark.defers and not remark.releases and remark.substance < 40
+        is_empty = remark.substance < 2 or remark.asks or remark.redirects
+        return reply.ts not in self.rejected and not (is_empty or is_promise)
+
+    def _marked(self, reply: Message) -> None:
+        """Check marks on somebody else's answer."""
+        marked_by = reply.checked_by - {reply.author}
+        if self.asker in marked_by:
+            self._add("asker-reaction", reply)
+        elif self.asker in reply.reacted(APPROVALS):
+            self._add("asker-approval", reply)
+        if marked_by & self.maintainers:
+            self._add("maintainer-reaction", reply)
+        elif marked_by - {self.asker}:
+            self._add("others-reaction")
+
+    def _asker_says(self, place: int, reply: Message) -> None:
+        """The asker confirms an answer, or gives their own; others may put check marks on it."""
+        remark = self.remarks[reply.ts]
+        target = self._confirmed_at(place)
+        marked_by = reply.checked_by - {self.asker}
+        is_own = remark.solves or (target is None and remark.substance >= 5 and bool(marked_by))
+        if is_own and not (target and remark.confirms >= 0.8):
+            self._add("self-answer", reply)
+            target = reply
+        elif target is None or not (remark.settles or marked_by & self.maintainers):
+            return
+        elif remark.settles:
+            is_news = not self.answers or target.author in self.maintainers
+            self._add("asker-words", target if is_news else None, remark.confirms)
+        if remark.shares:
+            self.answers.add(reply.ts)
+        if marked_by & self.maintainers:
+            self._add("closing-reaction", None if self.answers else target)
+        elif marked_by:
+            self._add("others-reaction", None if self.answers else target)
+
+    def _confirmed_at(self, place: int) -> Message | None:
+        """Which reply the asker speaks of.
+
+        Of those since they spoke last: the marked one, else a maintainer's, else the last.
+        """
+        candidates = [
+            reply
+            for reply in self._since_asker_spoke(place) or self.replies[:place]
+            if reply.author != self.asker and self._could_answer(reply)
+        ]
+        ranks = [
+            (self.asker in reply.checked_by, reply.author in self.maintainers, float(reply.ts))
+            for reply in candidates
+        ]
+        return candidates[ranks.index(max(ranks))] if candidates else None
+
+    def _last_word_of_maintainers(self) -> None:
+        """A maintainer's answer that nobody contradicted; weak while the asker's reply is open."""
+        for place in reversed(range(len(self.replies))):
+            reply = self.replies[place]
+            remark = self.remarks[reply.ts]
+            answers = self._could_answer(reply) and remark.substance >= 6
+            if answers and reply.author in self.maintainers - {self.asker}:
+                break
+        else:
+            return
+        later = [self.remarks[r.ts] for r in self.replies[place + 1 :] if r.author == self.asker]
+        is_open = (later and not any(said.settles for said in later)) or (
+            remark.inquires and not later
+        )
+        kind = "maintainer-answer-open" if is_open else "maintainer-answer"
+        self._add(kind, reply if remark.releases or not self.answers else None)
+
+    def _widen(self) -> None:
+        """An answer in several messages in a row of one author is one answer."""
+        usable = [
+            self._could_answer(reply) and reply.author != self.asker for reply in self.replies
+        ]
+        runs = list(enumerate(pairwise(self.replies)))
+        for place, (first, second) in [*runs, *reversed(runs)]:
+            if first.author == second.author and usable[place] and usable[place + 1]:
+                pair = {first.ts, second.ts}
+                self.answers |= pair if pair & self.answers else set()
+
+
+def infer_maintainers(threads: Iterable[Thread]) -> frozenset[str]:
+    """Who answers many people's questions, and mostly so that the asker accepts it.
+
+    For workspaces that name no maintainers. Few threads give nobody: then only what askers
+    say and mark counts.
+    """
+    askers: dict[str, set[str]] = defaultdict(set)
+    answered: Counter[str] = Counter()
+    accepted: Counter[str] = Counter()
+    for thread in threads:
+        replies = [reply for reply in thread.replies if reply.author not in ("", thread.asker)]
+        for person in {reply.author for reply in replies if not reply.by_bot}:
+            answered[person] += 1
+            askers[person].add(thread.asker)
+        accepted.update({r.author for r in replies if thread.asker in r.checked_by})
+    return frozenset(
+        person
+        for person, count in answered.items()
+        if count >= 5 and len(askers[person]) >= 3 and accepted[person] >= 0.45 * count
+    )
+
+
+def superseded(resolved: Sequence[tuple[Thread, Resolution]]) -> Mapping[str, str]:
+    """Key of an outdated thread -> key of the later resolved thread that says so.
+
+    The later one calls an older answer outdated, and links to it or is about the same thing: of
+    the older threads, the one most like what it says of the older answer, or else like the whole
+    of it. Likeness is the cosine (0 to 1) of tf-idf vectors.
+    """
+    ordered = sorted(resolved, key=lambda pair: float(pair[0].root.ts))
+    contents = [_content(*pair) for pair in ordered]
+    found: dict[str, str] = {}
+    for place, (thread, resolution) in enumerate(ordered):
+        if any(read(text).outdates for text in _answer_texts(thread, resolution)):
+            older = [pair[0] for pair in ordered[:place]]
+            targets = _linked(thread, older) or _alike(thread, contents[place], older, contents)
+            found.update(dict.fromkeys((target.key for target in targets), thread.key))
+    return found
+
+
+def _linked(thread: Thread, older: Sequence[Thread]) -> list[Thread]:
+    texts = " ".join(message.text for message in (thread.root, *thread.replies))
+    links = set(_LINK.findall(texts))
+    return [old for old in older if (old.channel_id, old.root.ts.replace(".", "")) in links]
+
+
+def _alike(
+    thread: Thread, content: str, older: Sequence[Thread], contents: Sequence[str]
+) -> list[Thread]:
+    said = " ".join(old_answer(message.text) for message in (thread.root, *thread.replies))
+    vectors = _vectors([said.strip() or content, *contents])
+    likeness = [_cosine(vectors[0], vector) for vector in vectors[1 : len(older) + 1]]
+    best = max(likeness, default=0.0)
+    return [older[likeness.index(best)]] if best >= _SAME_SUBJECT else []
+
+
+_SAME_SUBJECT = 0.15
+_LINK = re.compile(r"/archives/(\w+)/p(\d{10,})")
+
+
+def _answer_texts(thread: Thread, resolution: Resolution) -> list[str]:
+    return [reply.text for reply in thread.replies if reply.ts in resolution.answers]
+
+
+def _content(thread: Thread, resolution: Resolution) -> str:
+    return " ".join([thread.root.text, *_answer_texts(thread, resolution)])
+
+
+def _vectors(texts: Sequence[str]) -> list[dict[str, float]]:
+    """Unit tf-idf vectors, `n_texts` of them; a text without words gives an empty one.
+
+    A word in `inline code` counts three times: it is what the text is about.
+    """
+    bags = []
+    for text in texts:
+        code = " ".join(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text))
+        bags.append(Counter(re.findall(r"[a-z_]{3,}", f"{text} {code} {code}".lower())))
+    seen_in = Counter(word for bag in bags for word in bag)
+    vectors = []
+    for bag in bags:
+        vector = {
+            word: (1 + math.log(count)) * math.log(len(bags) / seen_in[word])
+            for word, count in bag.items()
+        }
+        length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
+        vectors.append({word: weight / length for word, weight in vector.items()})
+    return vectors
+
+
+def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    return sum(weight * other.get(word, 0.0) for word, weight in one.items())
