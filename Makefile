@@ -21,7 +21,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/metaflowbot evals gate
+	$(BIN)/python -m evals.gate
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m evals.bench $(if $(DOCS),--docs $(DOCS)) $(if $(DATASET),--dataset $(DATASET))

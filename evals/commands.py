@@ -41,11 +41,12 @@ def run(
     Nothing is written but the run's file. Exits 1 when no suite could run.
     """
     from evals import cases, runs, suites, tables
+    from metaflowbot import bootstrap
 
     chosen = _suites(suite or [*suites.SUITES, *suites.JUDGED])
     questions = cases.read(dataset or cases.OWN)
     settings = settings_module.load()
-    answerer = suites.connect(settings)
+    answerer = bootstrap.answerers(settings)()
     evaluation = suites.evaluate(answerer, questions, chosen, tables.progress)
     made = runs.record(answerer, questions, evaluation)
     path = runs.write(made, out or settings.home / "evals")

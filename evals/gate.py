@@ -16,8 +16,9 @@ from pathlib import Path
 from evals import cases, runs, tables
 from evals.cases import OWN
 from evals.runs import Run
-from evals.suites import ABSTENTION, RETRIEVAL, Advance, connect, evaluate
+from evals.suites import ABSTENTION, RETRIEVAL, Advance, evaluate
 from evals.workbench import Workbench
+from metaflowbot import bootstrap
 from metaflowbot.errors import MetaflowbotError, UsageError
 
 BASELINE = OWN / "baseline.json"
@@ -47,7 +48,7 @@ def run(advance: Advance = iter) -> Run:
     dataset = cases.read(OWN)
     with Workbench.temporary() as bench:
         bench.ingest()
-        answerer = connect(bench.settings)
+        answerer = bootstrap.answerers(bench.settings)()
         evaluation = evaluate(answerer, dataset, [RETRIEVAL, ABSTENTION], advance)
         return runs.record(answerer, dataset, evaluation)
 

@@ -15,11 +15,8 @@ from evals import figures
 from evals.cases import Case, Dataset
 from evals.figures import Figure, Point
 from evals.ranking import DEPTH, MEASURES, Judged, judge, score
-from metaflowbot import bootstrap, embedding, llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.domain import Answer, Search
-from metaflowbot.retrieve import Retriever
-from metaflowbot.settings import Settings
 
 RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY = "retrieval", "follow-ups", "abstention", "latency"
 SUITES = (RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY)
@@ -80,16 +77,6 @@ class Evaluation:
 
 Advance = Callable[[Sequence[Case]], Iterable[Case]]
 """Hands the cases on one by one, and may show how far it is."""
-
-
-def connect(settings: Settings) -> Answerer:
-    """What answers under these settings; no store, so that evals leave no trace among answers.
-
-    Raises SettingsError and IndexUnavailableError.
-    """
-    generation = bootstrap.open_index(settings).load()
-    retriever = Retriever.over(generation, embedding.connect(settings))
-    return Answerer(retriever, llm.connect(settings), prompts.load("answer", "sources"))
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from metaflowbot import chroma, embedding, llm, prompts
@@ -29,18 +30,25 @@ def build(settings: Settings) -> Parts:
     Raises SettingsError and StoreError.
     """
     make_home(settings)
+    answerer = answerers(settings)
+    index = open_index(settings)
+    store = Store.open(settings.sqlalchemy_url)
+    return Parts(Bot(store, index.active_id, answerer), store, index)
+
+
+def answerers(settings: Settings) -> Callable[[], Answerer]:
+    """Makes an Answerer over the generation that is active when it is called.
+
+    Models and prompt are shared between them. Raises SettingsError; the call raises
+    IndexUnavailableError.
+    """
     model = llm.connect(settings)
     prompt = prompts.load("answer", "sources")
     embedder = embedding.connect(settings)
     index = open_index(settings)
-    store = Store.open(settings.sqlalchemy_url)
-
-    def answerer() -> Answerer:
-        return Answerer(Retriever.over(index.load(), embedder), model, prompt)
-
     if model is not None:
         model.warm()
-    return Parts(Bot(store, index.active_id, answerer), store, index)
+    return lambda: Answerer(Retriever.over(index.load(), embedder), model, prompt)
 
 
 def open_index(settings: Settings) -> Index:

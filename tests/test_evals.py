@@ -16,7 +16,7 @@ from evals import cases, figures, gate, runs
 from evals.bench import _chunks, _Client, _plain_bm25, _plain_dense
 from evals.commands import register
 from evals.ranking import MEASURES, judge, score
-from evals.suites import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL, connect, evaluate
+from evals.suites import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL, evaluate
 from evals.workbench import Workbench
 from ingest.sources.api_reference import ApiReference
 from metaflowbot import bootstrap, embedding
@@ -69,7 +69,7 @@ def write(path: Path, *lines: object) -> Path:
 
 
 def evaluated(home: Path, dataset: Path) -> runs.Run:
-    answerer = connect(Settings(home=home, chat_model="none"))
+    answerer = bootstrap.answerers(Settings(home=home, chat_model="none"))()
     questions = cases.read(dataset)
     chosen = [RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY, "answers"]
     return runs.record(answerer, questions, evaluate(answerer, questions, chosen))
