@@ -20,6 +20,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,11 +69,16 @@ class Manifest:
         try:
             values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             sources = {name: SourceCount(**count) for name, count in values["sources"].items()}
-            manifest = cls(**{**values, "sources": sources})
+            checksums = dict(values["checksums"])
+            manifest = cls(**{**values, "sources": sources, "checksums": checksums})
         except FileNotFoundError:
-            raise IndexUnavailableError(f"index generation {folder.name} does not exist") from None
+            raise IndexUnavailableError(
+                f"index generation {folder.name} does not exist: see `metaflowbot index list`"
+            ) from None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             raise _damaged(folder, "its manifest can't be read") from None
+        if manifest.id != folder.name:
+            raise _damaged(folder, "its manifest is that of another")
         if manifest.format != FORMAT:
             raise IndexUnavailableError(
                 f"index generation {folder.name} has format {manifest.format}, not {FORMAT}: "
@@ -106,9 +112,10 @@ class Generation:
 
     def __init__(self, folder: Path, chroma: Chroma) -> None:
         """Read the generation; raises IndexUnavailableError where it is missing or damaged."""
+        self._folder = folder
         self.manifest = Manifest.read(folder)
         _verify(folder, self.manifest)
-        try:
+        with _reading(folder):
             self.passages = tuple(_read_passages(folder / "passages.jsonl"))
             self._lexical = Lexical.load(folder / "lexical", len(self.passages))
             with np.load(folder / "vectors.npz") as vectors:
@@ -116,11 +123,8 @@ class Generation:
                 self._documents = vectors["documents"]
             self._collection = chroma.open(folder)
             counted = len(self._collection)
-        except IndexUnavailableError:
-            raise
-        # Chroma raises whatever its native code meets: any of it means the folder is unusable.
-        except Exception as error:
-            raise _damaged(folder, f"{type(error).__name__} while reading it") from error
+            # Chroma reads the vectors with the first query.
+            self._collection.nearest(self._mean, (), 1)
         if not len(self.passages) == counted == self.manifest.passages:
             raise _damaged(folder, "its parts disagree about the number of passages")
         self._sources = np.array([passage.source for passage in self.passages])
@@ -141,16 +145,20 @@ class Generation:
         sources: frozenset[str],
         depth: int,
     ) -> Candidates:
-        """The `depth` best rows by each of the two scores, within `sources` (empty: all)."""
+        """The `depth` best rows by each of the two scores, within `sources` (empty: all).
+
+        Raises IndexUnavailableError where the vectors can't be read.
+        """
         lexical = self._lexical.scores(query_terms)
         allowed = np.isin(self._sources, list(sources)) if sources else None
         ranked = np.argsort(-lexical if allowed is None else np.where(allowed, -lexical, 1.0))
         by_terms = [int(row) for row in ranked[:depth] if lexical[row] > 0]
         if allowed is not None:
             by_terms = [row for row in by_terms if allowed[row]]
-        similarity = self._collection.nearest(vector, sources, depth)
-        further = [row for row in by_terms if row not in similarity]
-        similarity |= self._collection.similarity(vector, further)
+        with _reading(self._folder):
+            similarity = self._collection.nearest(vector, sources, depth)
+            further = [row for row in by_terms if row not in similarity]
+            similarity |= self._collection.similarity(vector, further)
         rows = np.array(sorted(similarity), dtype=np.int64)
         cosines = np.array([similarity[int(row)] for row in rows], dtype=np.float32)
         spread = float(np.sqrt(vector @ self._covariance @ vector)) + 1e-9
@@ -239,13 +247,13 @@ class Index:
     def activate(self, identity: str) -> Manifest:
         """Make a generation the active one, after reading it whole."""
         folder = self._generations / identity
-        if not (folder / "manifest.json").exists():
+        if identity not in self._names():
             raise NotFoundError(
                 f"there is no index generation '{identity}': see `metaflowbot index list`"
             )
         manifest = Generation(folder, self._chroma).manifest
         active = self.active_id()
-        if active and active != identity:
+        if active != identity and active in self._names():
             self._point("previous", active)
         self._point("current", identity)
         return manifest
@@ -274,15 +282,23 @@ class Index:
                 gone.append(folder.name)
         return gone
 
+    def _names(self) -> set[str]:
+        """The names of all generations that were built to the end, damaged ones too."""
+        names = {folder.name for folder in self._generations.glob("*")}
+        return {name for name in names if not name.endswith(_BUILDING)}
+
     def _pointer(self, name: str) -> str | None:
+        """What a pointer names; a garbled one names nothing that exists, and can be set anew."""
         try:
-            return (self._root / name).read_text(encoding="utf-8").strip() or None
+            text = (self._root / name).read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, UnicodeDecodeError):
+        except OSError as error:
             raise IndexUnavailableError(
-                f"{self._root / name} can't be read: run `metaflowbot index activate ID`"
+                f"{self._root / name} can't be read ({error.strerror}): "
+                "it must be a file with the id of an index generation"
             ) from None
+        return " ".join(text.replace("\0", "�").split()) or None
 
     def _point(self, name: str, identity: str) -> None:
         partial = self._root / f"{name}.{os.getpid()}.partial"
@@ -334,6 +350,17 @@ def _damaged(folder: Path, why: str) -> IndexUnavailableError:
     )
 
 
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Chroma raises whatever its native code meets: any of it means the folder is unusable."""
+    try:
+        yield
+    except IndexUnavailableError:
+        raise
+    except Exception as error:
+        raise _damaged(folder, f"{type(error).__name__} while reading it") from error
+
+
 def _verify(folder: Path, manifest: Manifest) -> None:
     for name, checksum in manifest.checksums.items():
         try:
@@ -345,12 +372,17 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """Of every file but Chroma's, which it may touch when it opens them."""
+    """Of every file that stays as it was written.
+
+    Chroma rewrites its SQLite file when it opens it, and a graph that is too small to be kept.
+    A damaged graph must be found before it is read: it may end the process.
+    """
+    kept = {path.parent for path in folder.glob("chroma/*/index_metadata.pickle")}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
-        if path.relative_to(folder).parts[0] != "chroma"
+        if path.relative_to(folder).parts[0] != "chroma" or path.parent in kept
     }
 
 
