@@ -28,6 +28,8 @@ _DENSE_WEIGHT = 1.5
 _DOCUMENT_WEIGHT = 0.7
 # What a document's best, second and third passage add to its score.
 _PASSAGE_WEIGHTS = (1.0, 0.3, 0.15)
+# A short document is not worse for it: a passage it does not have counts as this share of its best.
+_ABSENT = 0.3
 # Official docs and the API reference outrank drafts and conversations (a factor of the score).
 _AUTHORITY: Mapping[str, float] = {
     "metaflow-docs": 1.0,
@@ -63,7 +65,7 @@ class Retriever:
         return cls(generation, embedding)
 
     def search(self, question: Question, k: int = 10) -> Search:
-        """The `k` best documents, best first; no hits for a question without any known term.
+        """The `k` best documents, best first; none where `sources` hold none.
 
         Raises what the embedding model raises.
         """
@@ -114,8 +116,9 @@ def _group(passages: Sequence[Passage], found: Candidates, k: int) -> tuple[Hit,
 
 def _document_score(members: Sequence[tuple[float, Passage]]) -> float:
     authority = _AUTHORITY.get(members[0][1].source, 1.0)
-    weighted = zip(_PASSAGE_WEIGHTS, members, strict=False)
-    return authority * sum(weight * max(score, 0.0) for weight, (score, _) in weighted)
+    scores = [max(score, 0.0) for score, _ in members[: len(_PASSAGE_WEIGHTS)]]
+    scores += [_ABSENT * scores[0]] * (len(_PASSAGE_WEIGHTS) - len(scores))
+    return authority * float(np.dot(_PASSAGE_WEIGHTS, scores))
 
 
 def _coverage(query_terms: Sequence[str], hits: Sequence[Hit]) -> float:
