@@ -24,7 +24,14 @@ _MAX_REDIRECTS = 5
 
 
 class NoTextError(SourceError):
-    """What is there is not text to read: nothing (404, 410), a web page, not UTF-8, too large."""
+    """What is there is not text to read: nothing (404, 410), a web page, not UTF-8, too large.
+
+    `reason` goes on from the name of what was asked for, e.g. 'is not text: it is not UTF-8'.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,9 @@ def text_of(body: bytes, name: str) -> str:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise NoTextError(f"{name} is not text: it is not UTF-8") from None
+        raise NoTextError(name, "is not text: it is not UTF-8") from None
     if "\0" in text:
-        raise NoTextError(f"{name} is not text: it holds zero bytes")
+        raise NoTextError(name, "is not text: it holds zero bytes")
     return text.replace("\r\n", "\n")
 
 
@@ -127,11 +134,12 @@ def _answer(response: httpx2.Response, url: str, deadline: float) -> bytes | str
     if response.has_redirect_location:
         return response.headers["Location"]
     if response.status_code != 200:
-        kind = NoTextError if response.status_code in (404, 410) else SourceError
-        reason = response.reason_phrase or "no reason given"
-        raise kind(f"{_named(url)} answered {response.status_code}: {reason}")
+        reason = f"answered {response.status_code}: {response.reason_phrase or 'no reason given'}"
+        if response.status_code in (404, 410):
+            raise NoTextError(_named(url), reason)
+        raise SourceError(f"{_named(url)} {reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise NoTextError(f"{_named(url)} is a web page, not Markdown or text")
+        raise NoTextError(_named(url), "is a web page, not Markdown or text")
     return _body(response.iter_bytes(), url, deadline)
 
 
@@ -140,7 +148,7 @@ def _body(chunks: Iterable[bytes], url: str, deadline: float) -> bytes:
     for chunk in chunks:
         body += chunk
         if len(body) > MAX_BYTES:
-            raise NoTextError(f"{_named(url)} is larger than {MAX_BYTES // 1_000_000} MB")
+            raise NoTextError(_named(url), f"is larger than {MAX_BYTES // 1_000_000} MB")
         if time.monotonic() > deadline:
             raise SourceError(f"{_named(url)} was not read to its end within {_SECONDS:g} s")
     return bytes(body)

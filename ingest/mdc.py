@@ -11,14 +11,17 @@ import html
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from ingest.sections import fenced
 
-_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
-_PAIR = rf"""[.#:]?[\w:.#-]++(?:=(?:{_QUOTED}|[^\s"'{{}}]++))?"""
-_PAIRS = rf"\s*{_PAIR}(?:\s+{_PAIR})*\s*"
-_ANYTHING = rf"""(?:{_QUOTED}|[^"'}}])*"""
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n?---[ \t]*(?:\n|\Z)", re.DOTALL)
+# Bounded, so that no text takes more than linear time: what is longer is not an attribute.
+_QUOTED = r"""(?:"[^"\n]{0,2000}"|'[^'\n]{0,2000}')"""
+_PAIR = rf"""[.#:]?[\w:.#-]{{1,100}}+(?:=(?:{_QUOTED}|[^\s"'{{}}]{{1,2000}}+))?"""
+_PAIRS = rf"\s*{_PAIR}(?:\s+{_PAIR}){{0,30}}\s*"
+_ANYTHING = rf"""(?:{_QUOTED}|[^"'}}]){{0,500}}"""
+_INNER = r"(?:[^\[\]]|\[[^\[\]]*\]){0,500}"
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\n((?:.*?\n)?)---[ \t]*(?:\n|\Z)", re.DOTALL)
 _OPENING = re.compile(
     rf"(?P<indent>\s*):{{2,}}(?P<name>[A-Za-z][\w.-]*)(?:\[(?P<label>[^\]]*)\])?"
     rf"\s*(?:\{{(?P<attributes>{_ANYTHING})\}})?\s*"
@@ -28,13 +31,13 @@ _CLOSING = re.compile(r"\s*:{2,}\s*")
 _SLOT = re.compile(r"\s*#[A-Za-z][\w:.-]*(?:\{[^}]*\})?\s*")
 _BARE_INLINE = re.compile(r"\s*:[a-z][\w-]*\s*")
 _FENCE_WITH_EXTRAS = re.compile(
-    r"(?P<mark>\s*`{3,}\s*[A-Za-z][\w+#.-]*)(?P<file>\s*\[(?P<name>[^\]]*)\])?.*"
+    r"(?P<mark>\s*`{3,}\s*[A-Za-z][\w+#.-]*)(?:\s*\[(?P<name>[^\]]*)\])?.*"
 )
 _ATTRIBUTE = re.compile(r"""(:?[\w-]+)=(?:"([^"]*)"|'([^']*)'|([^\s"'{}]+))""")
 _INLINE = re.compile(
     rf"""(?P<code>(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)*?(?<!`)(?P=ticks)(?!`))
     |(?<![\w:/])(?P<component>:(?P<name>[a-z][\w-]*)
-        (?:\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\](?:\{{(?P<named>{_ANYTHING})\}})?
+        (?:\[(?P<text>{_INNER})\](?:\{{(?P<named>{_ANYTHING})\}})?
           |\{{(?P<only>{_ANYTHING})\}}))
     |\[(?P<span>[^\[\]]+)\](?=\{{{_PAIRS}\}})
     |(?P<tail>(?<=[)\]*_`"])\{{{_PAIRS}\}})
@@ -53,6 +56,8 @@ _TEXTS = ("description", "content", "text", "summary", "caption")
 _NOTHING = frozenset(("", "null", "~"))
 # Lists inside the items of a list; deeper ones are configuration.
 _DEEPEST = 1
+# Longer properties are not looked for.
+_MOST_LINES = 300
 
 Properties = Mapping[str, object]
 """What YAML holds, all scalars as strings: str, list and dict values."""
@@ -114,7 +119,7 @@ def _without_blocks(text: str) -> Iterator[str]:
 def _opening(line: str, lines: deque[tuple[str, bool]]) -> re.Match[str] | None:
     """The line that opens a component; attributes on several lines are read to their end."""
     if _UNFINISHED.fullmatch(line):
-        rest = "\n".join(later for later, _ in lines).partition("\n\n")[0]
+        rest = "\n".join(later for later, _ in islice(lines, _MOST_LINES)).partition("\n\n")[0]
         match = _OPENING.match(f"{line}\n{rest}")
         ends = match is not None and match["attributes"] is not None
         for _ in range(match[0].rstrip().count("\n") if match and ends else 0):
@@ -127,7 +132,8 @@ def _yaml_block(lines: deque[tuple[str, bool]]) -> Properties:
     """The properties between two `---` lines that follow; the lines are taken off."""
     if not lines or lines[0][0].strip() != "---":
         return {}
-    ends = next((at for at, line in enumerate(lines) if at and line[0].strip() == "---"), None)
+    ahead = enumerate(islice(lines, _MOST_LINES))
+    ends = next((at for at, (line, _) in ahead if at and line.strip() == "---"), None)
     if ends is None:
         return {}
     taken = [lines.popleft()[0] for _ in range(ends + 1)]

@@ -96,6 +96,8 @@ class LabsSource:
             file = urlsplit(self.location).path.rpartition("/")[2]
             base = self.location if "." in file else self.location.rstrip("/") + "/"
             return _listed_pages(Site(base, gate_for(base)), file if "." in file else "")
+        if not self.location:
+            raise SourceError("sources.labs.location is not set: give a URL or a path")
         path = Path(self.location).expanduser()
         if not path.exists():
             wanted = f"name {FULL}, {INDEX} or a Nuxt Content tree"
@@ -117,7 +119,7 @@ class Site:
     def text(self, target: str) -> str:
         url = urljoin(self.base, target)
         if urlsplit(url).netloc != urlsplit(self.base).netloc:
-            raise NoTextError(f"{url} is on another site")
+            raise NoTextError(url, "is on another site")
         return fetch_text(url, self.gate)
 
 
@@ -134,7 +136,7 @@ class Folder:
             path = (self.path / candidate).resolve()
             if path.is_file() and path.is_relative_to(self.path.resolve()):
                 return _read_file(path, name, MAX_BYTES)
-        raise NoTextError(f"there is no {name} in {self.path}")
+        raise NoTextError(name, f"is not in {self.path}")
 
 
 def parse_page(text: str, url: str) -> Document:
@@ -170,26 +172,26 @@ def identity_of(url: str) -> str:
 def _listed_pages(shelf: Shelf, name: str) -> Iterator[Page | Omission]:
     """The pages of the file `name`, or of what there is when `name` is ''."""
     full, index = _texts(shelf, name)
-    links = listed(index, shelf.base)
-    if not full:
+    links = listed(index or "", shelf.base)
+    if full is None:
         return _linked_pages(shelf, links)
     return _full_pages(full, links, origin(links[0].url if links else shelf.base))
 
 
-def _texts(shelf: Shelf, name: str) -> tuple[str, str]:
-    """llms-full.txt and llms.txt, '' for the one that is not there."""
+def _texts(shelf: Shelf, name: str) -> tuple[str | None, str | None]:
+    """llms-full.txt and llms.txt, None for the one that is not there."""
     if name == INDEX:
         index = shelf.text(INDEX)
-        return _optional(shelf, FULL) if FULL in index else "", index
+        return _optional(shelf, FULL) if FULL in index else None, index
     full = shelf.text(name) if name else _optional(shelf, FULL)
-    return full, _optional(shelf, INDEX) if full else shelf.text(INDEX)
+    return full, shelf.text(INDEX) if full is None else _optional(shelf, INDEX)
 
 
-def _optional(shelf: Shelf, name: str) -> str:
+def _optional(shelf: Shelf, name: str) -> str | None:
     try:
         return shelf.text(name)
     except NoTextError:
-        return ""
+        return None
 
 
 def _linked_pages(shelf: Shelf, links: Iterable[Link]) -> Iterator[Page | Omission]:
@@ -197,7 +199,7 @@ def _linked_pages(shelf: Shelf, links: Iterable[Link]) -> Iterator[Page | Omissi
         try:
             yield Page(link.title, page_url(link.url), shelf.text(link.url))
         except NoTextError as error:
-            yield Omission(link.title, str(error))
+            yield Omission(link.title, error.reason)
 
 
 def _full_pages(text: str, index: Sequence[Link], origin: str) -> Iterator[Page | Omission]:
@@ -231,7 +233,7 @@ def _tree_pages(tree: Path) -> Iterator[Page | Omission]:
                     relative, _tree_url(relative), _read_file(path, relative, _MAX_PAGE_BYTES)
                 )
             except NoTextError as error:
-                yield Omission(relative, str(error))
+                yield Omission(relative, error.reason)
 
 
 def _tree_url(relative: str) -> str:
@@ -248,17 +250,17 @@ def _route(name: str) -> str:
 def _read_file(path: Path, name: str, limit: int) -> str:
     try:
         if not path.is_file():
-            raise NoTextError(f"{name} is not a file")
+            raise NoTextError(name, "is not a file")
         if path.stat().st_size > limit:
-            raise NoTextError(f"{name} is larger than {limit // 1_000_000} MB")
+            raise NoTextError(name, f"is larger than {limit // 1_000_000} MB")
         return text_of(path.read_bytes(), name)
     except OSError as error:
-        raise NoTextError(f"{name} can't be read: {error.strerror}") from None
+        raise NoTextError(name, f"can't be read: {error.strerror}") from None
 
 
 def _read_page(page: Page) -> Document | Omission:
     if len(page.text.encode()) > _MAX_PAGE_BYTES:
-        return Omission(page.name, f"larger than {_MAX_PAGE_BYTES // 1_000_000} MB")
+        return Omission(page.name, f"is larger than {_MAX_PAGE_BYTES // 1_000_000} MB")
     document = parse_page(page.text, page.url)
     return document if document.sections else Omission(page.name, "empty page")
 
