@@ -22,7 +22,7 @@ from metaflowbot.errors import (
 from metaflowbot.settings import Settings
 from tests.openai_double import OpenAIDouble
 
-pytest_plugins = ["tests.small_index"]
+pytest_plugins = ["tests.prebuilt"]
 
 # The example and its cosines on https://sbert.net, computed there with PyTorch.
 PUBLISHED = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
