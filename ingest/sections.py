@@ -48,10 +48,22 @@ class Slugger:
     _seen: dict[str, int] = field(default_factory=dict)
 
     def slug(self, heading: str) -> str:
-        base = _NOT_IN_SLUG.sub("", heading.strip().lower()).replace(" ", "-")
-        count = self._seen.get(base, 0)
-        self._seen[base] = count + 1
-        return f"{base}-{count}" if count else base
+        slug = base = _NOT_IN_SLUG.sub("", heading.strip().lower()).replace(" ", "-")
+        while slug in self._seen:
+            self._seen[base] += 1
+            slug = f"{base}-{self._seen[base]}"
+        self._seen[slug] = 0
+        return slug
+
+
+def _without_gaps(lines: Iterable[str]) -> Iterator[str]:
+    """One blank line where removed markup left several; code keeps its own."""
+    was_blank = False
+    for line, in_code in fenced("\n".join(lines).split("\n")):
+        is_blank = not in_code and not line.strip()
+        if not (is_blank and was_blank):
+            yield line
+        was_blank = is_blank
 
 
 @dataclass
@@ -102,7 +114,7 @@ class SectionWriter:
         self.heading(level, text, (explicit[1] or explicit[2]) if explicit else None)
 
     def _close(self) -> None:
-        text = re.sub(r"\n{3,}", "\n\n", "\n".join(self._lines)).strip("\n").rstrip()
+        text = "\n".join(_without_gaps(self._lines)).strip("\n").rstrip()
         self._lines.clear()
         if text.strip():
             headings = tuple(heading for _, heading in self._stack)
