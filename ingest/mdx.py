@@ -193,7 +193,7 @@ def _api_object(attributes: dict[str, str], body: str) -> ApiObject:
             names = listed.setdefault(values.get("name", ""), [])
         else:
             blocks.append(_parameter(values))
-            names.append(values.get("name", ""))
+            names.append(values.get("name", "").partition(":")[0])
     signature = _signature(name, kind, module, arguments, attributes.get("show_import") == "True")
     text = "\n\n".join(block for block in [signature, *blocks] if block)
     text = re.sub(r"\n\n(?=- )", "\n", text)
