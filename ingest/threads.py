@@ -159,12 +159,17 @@ class _Weighing:
         self.evidence: dict[str, float] = {}
         self.answers: set[str] = set()
         self.rejected = self._find_rejected()
-        for place, reply in enumerate(self.replies):
-            if reply.ts in self.rejected:
-                continue
+        offered: list[Message] = []  # answers since the asker spoke last
+        asker_spoke = False
+        for reply in self.replies:
             if reply.author == self.asker:
-                self._asker_says(place, reply)
+                asker_spoke = True
+                if reply.ts not in self.rejected:
+                    self._asker_says(reply, self._meant(offered))
             elif self._could_answer(reply):
+                offered = [] if asker_spoke else offered
+                offered.append(reply)
+                asker_spoke = False
                 self._marked(reply)
         if thread.root.checked_by & (maintainers | {self.asker}):
             self._add("root-reaction")
@@ -183,16 +188,16 @@ class _Weighing:
         What others report is no more than how it went for them.
         """
         rejected: set[str] = set()
+        retracted = 0
         for place, reply in enumerate(self.replies):
             remark = self.remarks[reply.ts]
             by_asker = reply.author == self.asker
+            corrects = reply.author in self.maintainers and remark.retracts
             if by_asker and remark.retracts:
-                rejected |= {earlier.ts for earlier in self.replies[:place]}
-            elif (by_asker and remark.denies) or (
-                reply.author in self.maintainers and remark.retracts
-            ):
+                retracted = place
+            elif corrects or (by_asker and remark.denies):
                 rejected |= {earlier.ts for earlier in self._since_asker_spoke(place)}
-        return frozenset(rejected)
+        return frozenset(rejected | {reply.ts for reply in self.replies[:retracted]})
 
     def _since_asker_spoke(self, place: int) -> list[Message]:
         start = place
@@ -218,10 +223,9 @@ class _Weighing:
         elif marked_by - {self.asker}:
             self._add("others-reaction")
 
-    def _asker_says(self, place: int, reply: Message) -> None:
+    def _asker_says(self, reply: Message, target: Message | None) -> None:
         """The asker confirms an answer, or gives their own; others may put check marks on it."""
         remark = self.remarks[reply.ts]
-        target = self._confirmed_at(place)
         marked_by = reply.checked_by - {self.asker}
         is_own = remark.solves or (target is None and remark.substance >= 5 and bool(marked_by))
         if is_own and not (target and remark.confirms >= 0.8):
@@ -239,21 +243,17 @@ class _Weighing:
         elif marked_by:
             self._add("others-reaction", None if self.answers else target)
 
-    def _confirmed_at(self, place: int) -> Message | None:
-        """Which reply the asker speaks of.
-
-        Of those since they spoke last: the marked one, else a maintainer's, else the last.
-        """
-        candidates = [
-            reply
-            for reply in self._since_asker_spoke(place) or self.replies[:place]
-            if reply.author != self.asker and self._could_answer(reply)
-        ]
-        ranks = [
-            (self.asker in reply.checked_by, reply.author in self.maintainers, float(reply.ts))
-            for reply in candidates
-        ]
-        return candidates[ranks.index(max(ranks))] if candidates else None
+    def _meant(self, offered: Sequence[Message]) -> Message | None:
+        """Which of the answers the asker speaks of: a marked one, a maintainer's, the last."""
+        return max(
+            offered,
+            key=lambda reply: (
+                self.asker in reply.checked_by,
+                reply.author in self.maintainers,
+                float(reply.ts),
+            ),
+            default=None,
+        )
 
     def _last_word_of_maintainers(self) -> None:
         """A maintainer's answer that nobody contradicted; weak while the asker's reply is open."""
@@ -273,7 +273,9 @@ class _Weighing:
         self._add(kind, reply if remark.releases or not self.answers else None)
 
     def _widen(self) -> None:
-        """An answer in several messages in a row of one author is one answer."""
+        """Add what belongs to an answer: its author's messages right before and after it, and what
+        its author stated earlier, if that is a maintainer.
+        """
         usable = [
             self._could_answer(reply) and reply.author != self.asker for reply in self.replies
         ]
@@ -282,6 +284,16 @@ class _Weighing:
             if first.author == second.author and usable[place] and usable[place + 1]:
                 pair = {first.ts, second.ts}
                 self.answers |= pair if pair & self.answers else set()
+        authors = {
+            reply.author: place
+            for place, reply in enumerate(self.replies)
+            if reply.ts in self.answers and reply.author in self.maintainers - {self.asker}
+        }
+        for place, reply in enumerate(self.replies):
+            remark = self.remarks[reply.ts]
+            is_statement = usable[place] and remark.substance >= 10 and not remark.inquires
+            if is_statement and place < authors.get(reply.author, 0):
+                self.answers.add(reply.ts)
 
 
 def infer_maintainers(threads: Iterable[Thread]) -> frozenset[str]:

@@ -1,0 +1,327 @@
+"""Resolved threads of a Slack export, the ZIP as Slack gives it or the folder unpacked from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from ingest.sources import Omission
+from ingest.sources.slack_messages import SlackMessage, User, threads
+from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
+from ingest.threads import Message, Thread, infer_maintainers, resolve, superseded
+from metaflowbot.domain import Document
+from metaflowbot.errors import SourceError
+
+_MAX_FILE_BYTES = 100_000_000
+_MAX_TOTAL_BYTES = 2_000_000_000
+_MAX_FILES = 500_000
+_MAX_RATIO = 250  # JSON of chat shrinks 10 to 40 times; only a bomb shrinks this much
+_RATIO_FROM_BYTES = 5_000_000
+_DAY = re.compile(r"\d{4}-\d\d-\d\d\.json")
+_PERMALINK = re.compile(r"(https://[\w.-]*\bslack\.[\w.-]+)/archives/([CG]\w+)/p\d{10,}")
+# Where an export lists its conversations, and which of them everybody in the workspace can read.
+_LISTS = {"channels.json": True, "groups.json": False, "mpims.json": False, "dms.json": False}
+
+
+@dataclass(frozen=True, slots=True)
+class SlackExport:
+    """The threads of the export at `location` that were resolved.
+
+    `channels` names what to read, by name or id; empty means every public channel. Private
+    channels and direct messages are read only when named. `maintainers` are user ids; empty means
+    that they are inferred from the export. Nothing of the people in `opted_out` (ids) is read.
+    """
+
+    location: str
+    channels: tuple[str, ...] = ()
+    maintainers: tuple[str, ...] = ()
+    opted_out: tuple[str, ...] = ()
+    name: str = "slack"
+
+    def read(self) -> Iterator[Document | Omission]:
+        """Yield a Document for each resolved thread and an Omission for each that was left out.
+
+        Raises SourceError when the export as a whole can't be read.
+        """
+        with _open(self.location) as files:
+            reading = _Reading(files, frozenset(self.opted_out))
+            reading.read(self.channels)
+        yield from reading.omissions
+        yield from self._documents(reading)
+
+    def _documents(self, reading: _Reading) -> Iterator[Document | Omission]:
+        maintainers = frozenset(self.maintainers) or infer_maintainers(reading.threads)
+        names = known_names(reading.names)
+        people = People(maintainers, names, ordinary_words(names, reading.threads))
+        writer = ThreadWriter(people, _workspace(reading.threads))
+        resolutions = {thread.key: resolve(thread, maintainers) for thread in reading.threads}
+        kept = [thread for thread in reading.threads if resolutions[thread.key].resolved]
+        newer = superseded([(thread, resolutions[thread.key]) for thread in kept])
+        by_key = {thread.key: thread for thread in kept}
+        removed: Counter[str] = Counter()
+        for thread in reading.threads:
+            resolution = resolutions[thread.key]
+            if resolution.commands:
+                yield Omission(thread.key, "held back for review: it addresses an assistant")
+            elif resolution.resolved:
+                later = by_key.get(newer.get(thread.key, ""))
+                document, counts = writer.document(thread, resolution, later)
+                removed.update(counts)
+                yield document
+            elif not thread.root.notice:
+                yield Omission(thread.key, f"not resolved: {resolution.why_not}")
+        if removed:
+            told = ", ".join(f"{count} {kind}" for kind, count in sorted(removed.items()))
+            yield Omission(told, "secrets and personal data in threads")
+
+
+@dataclass
+class _Files:
+    """The export's files by their path in it, and how to read one."""
+
+    paths: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def _open(location: str) -> Iterator[_Files]:
+    path = Path(location).expanduser()
+    try:
+        if path.is_dir():
+            yield _from_folder(path)
+        elif path.is_file():
+            with zipfile.ZipFile(path) as archive:
+                yield _from_zip(archive, location)
+        else:
+            raise SourceError(f"{location} does not exist: name a Slack export, ZIP or folder")
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{location} is no readable ZIP file: {error}") from None
+    except (zlib.error, EOFError, NotImplementedError) as error:
+        raise SourceError(f"{location} is a damaged ZIP file: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{location} can't be read: {error.strerror or error}") from None
+
+
+def _from_folder(folder: Path) -> _Files:
+    root = _root([path.relative_to(folder).as_posix() for path in folder.glob("**/*.json")])
+    base = folder / root
+    inside = base.resolve()
+    paths = (
+        path.relative_to(base).as_posix()
+        for path in base.glob("**/*.json")
+        if path.resolve().is_relative_to(inside)
+    )
+    return _Files(tuple(sorted(paths)), lambda name: _limited((base / name).open("rb").read))
+
+
+def _from_zip(archive: zipfile.ZipFile, location: str) -> _Files:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    fault = _fault(entries)
+    if fault:
+        raise SourceError(f"{location} was refused: {fault}")
+    root = _root([entry.filename for entry in entries])
+    by_path = {
+        entry.filename.removeprefix(root): entry
+        for entry in entries
+        if entry.filename.startswith(root) and entry.filename.endswith(".json")
+    }
+
+    def read(name: str) -> bytes:
+        with archive.open(by_path[name]) as file:
+            return _limited(file.read)
+
+    return _Files(tuple(sorted(by_path)), read)
+
+
+def _limited(read: Callable[[int], bytes]) -> bytes:
+    """A file's bytes, one more than the limit at most."""
+    return read(_MAX_FILE_BYTES + 1)
+
+
+def _root(paths: list[str]) -> str:
+    """The folder inside that holds the export, with its slash, '' for the top."""
+    tops = [path.removesuffix("channels.json") for path in paths if _is_list(path)]
+    return min(tops, key=len, default="")
+
+
+def _is_list(path: str) -> bool:
+    return PurePosixPath(path).name == "channels.json" and "__MACOSX" not in path
+
+
+def _fault(entries: list[zipfile.ZipInfo]) -> str:
+    """Why a ZIP must not be opened, '' when it may be."""
+    if len(entries) > _MAX_FILES:
+        return f"it holds more than {_MAX_FILES:,} files"
+    if sum(entry.file_size for entry in entries) > _MAX_TOTAL_BYTES:
+        return f"it would unpack to more than {_MAX_TOTAL_BYTES // 1_000_000:,} MB"
+    faults = (_entry_fault(entry) for entry in entries)
+    return next((fault for fault in faults if fault), "")
+
+
+def _entry_fault(entry: zipfile.ZipInfo) -> str:
+    path = PurePosixPath(entry.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", entry.filename):
+        return "a file in it would be written outside of its folder"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "it holds a symbolic link"
+    if entry.flag_bits & 1:
+        return "it is encrypted: unpack it first, and name the folder"
+    if entry.file_size > _MAX_FILE_BYTES:
+        return f"{path.name} would unpack to more than {_MAX_FILE_BYTES // 1_000_000} MB"
+    too_tight = entry.file_size > _MAX_RATIO * max(1, entry.compress_size)
+    if too_tight and entry.file_size > _RATIO_FROM_BYTES:
+        return f"{path.name} unpacks to more than {_MAX_RATIO} times its size"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversation:
+    id: str
+    name: str
+    public: bool
+
+    def is_named(self, names: Collection[str]) -> bool:
+        return bool({self.id, self.name} & {name.lstrip("#") for name in names})
+
+
+@dataclass
+class _Reading:
+    """What was read of an export: its threads, people's names, and what could not be read."""
+
+    files: _Files
+    opted_out: frozenset[str]
+    threads: list[Thread] = field(default_factory=list)
+    names: dict[str, frozenset[str]] = field(default_factory=dict)
+    omissions: list[Omission] = field(default_factory=list)
+    bots: set[str] = field(default_factory=lambda: {"USLACKBOT"})
+
+    def read(self, channels: tuple[str, ...]) -> None:
+        conversations = self._conversations()
+        self._users()
+        for conversation in conversations:
+            if conversation.is_named(channels) if channels else conversation.public:
+                self._channel(conversation)
+        for name in channels:
+            if not any(conversation.is_named([name]) for conversation in conversations):
+                self.omissions.append(Omission(name, "there is no such channel in the export"))
+
+    def _conversations(self) -> list[_Conversation]:
+        if "channels.json" not in self.files.paths:
+            raise SourceError("this is no Slack export: there is no channels.json in it")
+        found = []
+        for path, public in _LISTS.items():
+            for entry in self._entries(path):
+                identity = str(entry.get("id") or "")
+                name = str(entry.get("name") or identity)
+                found.append(_Conversation(identity or name, name, public))
+        return found
+
+    def _users(self) -> None:
+        for entry in self._entries("users.json"):
+            try:
+                user = User.model_validate(entry)
+            except ValidationError:
+                continue
+            self.names[user.id] = user.names()
+            if user.is_bot:
+                self.bots.add(user.id)
+
+    def _entries(self, path: str) -> list[dict[str, Any]]:
+        """The objects of one JSON file; one that is not there has none."""
+        found = self._json(path) if path in self.files.paths else []
+        return [entry for entry in found if isinstance(entry, dict)]
+
+    def _json(self, path: str) -> list[Any]:
+        """A file's list; where it is broken, none, and an omission that names the line."""
+        why = "a broken file of the export"
+        data = self.files.read(path)
+        try:
+            if len(data) > _MAX_FILE_BYTES:
+                raise ValueError(f"larger than {_MAX_FILE_BYTES // 1_000_000} MB")
+            value = json.loads(data.decode("utf-8-sig"))
+            if not isinstance(value, list):
+                raise ValueError("not a list")
+        except json.JSONDecodeError as error:
+            what = f"{path}, line {error.lineno}: {error.msg}"
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            what = f"{path}, line {line}: not UTF-8"
+        except (ValueError, RecursionError) as error:
+            what = f"{path}, line 1: {error}"
+        else:
+            return value
+        self.omissions.append(Omission(what, why))
+        return []
+
+    def _channel(self, conversation: _Conversation) -> None:
+        messages: list[Message] = []
+        root_of: dict[str, str] = {}
+        folders = {conversation.name, conversation.id}
+        for path in self.files.paths:
+            folder, _, day = path.rpartition("/")
+            if folder in folders and _DAY.fullmatch(day):
+                for place, entry in enumerate(self._json(path), 1):
+                    self._message(f"{path}, message {place}", entry, messages, root_of)
+        found = threads(conversation.id, conversation.name, messages, root_of)
+        self.threads += [self._without(thread) for thread in found if self._may_read(thread)]
+
+    def _message(
+        self, where: str, entry: object, messages: list[Message], root_of: dict[str, str]
+    ) -> None:
+        try:
+            sent = SlackMessage.model_validate(entry)
+        except ValidationError as error:
+            field_name = ".".join(map(str, error.errors()[0]["loc"])) or "it"
+            self.omissions.append(Omission(f"{where}: {field_name}", "not a message of Slack"))
+            return
+        if sent.user and sent.user_profile and sent.user not in self.names:
+            self.names[sent.user] = sent.user_profile.names()
+        messages.append(sent.message(self.bots))
+        root_of[sent.ts] = sent.root_ts
+
+    def _may_read(self, thread: Thread) -> bool:
+        return thread.asker not in self.opted_out and not _is_empty(thread)
+
+    def _without(self, thread: Thread) -> Thread:
+        """The thread without what people who opted out wrote or marked."""
+        if not self.opted_out:
+            return thread
+        root, *replies = (
+            _unmarked(message, self.opted_out)
+            for message in (thread.root, *thread.replies)
+            if message.author not in self.opted_out
+        )
+        return Thread(thread.channel_id, thread.channel, root, tuple(replies))
+
+
+def _is_empty(thread: Thread) -> bool:
+    return thread.root.deleted and all(reply.deleted for reply in thread.replies)
+
+
+def _unmarked(message: Message, people: frozenset[str]) -> Message:
+    reactions = {name: who - people for name, who in message.reactions.items()}
+    return replace(message, reactions=reactions)
+
+
+def _workspace(found: list[Thread]) -> str:
+    """The base of permalinks, as most links between the export's own channels have it, else ''."""
+    channels: Mapping[str, bool] = {thread.channel_id: True for thread in found}
+    bases = Counter(
+        base
+        for thread in found
+        for message in (thread.root, *thread.replies)
+        for base, channel in _PERMALINK.findall(message.text)
+        if channel in channels
+    )
+    return bases.most_common(1)[0][0] if bases else ""
