@@ -50,8 +50,7 @@ _PARAMETER_LABEL = re.compile(r"^`[^`]+`(?: \((?:[^()]|\([^()]*\))*\))?: (?=\S+ 
 
 _NOT_FOUND = "I could not find an answer to this in what I have read about Metaflow."
 _NOT_ENGLISH = (
-    "No chat model is set up here, so I can only search the English documentation: "
-    "please ask in English."
+    "Without a chat model I can only search the English documentation: please ask in English."
 )
 _OFFER = "A maintainer may know more: ask in the channel, or escalate the question."
 
@@ -137,13 +136,10 @@ class _Writing:
         self._verifier = verifier
         self._head = ""
         self._held = ""
+        self.text = ""
         self._decided = False
         self.refused = False
         self.usage = Usage()
-
-    @property
-    def text(self) -> str:
-        return self._verifier.verified.text
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -170,11 +166,16 @@ class _Writing:
         yield from self._release(self._verifier.finish())
 
     def _release(self, text: str) -> Iterator[Delta]:
-        """Show nothing before the first citation: without any the answer is not shown at all."""
+        """Show nothing before the first citation: without any the answer is not shown at all.
+
+        Nor space before or after the whole text.
+        """
         self._held += text
-        if self._held and self.citations:
-            yield Delta(self._held)
-            self._held = ""
+        shown = self._held.rstrip() if self.text else self._held.strip()
+        if shown and self.citations:
+            self._held = self._held[len(self._held.rstrip()) :]
+            self.text += shown
+            yield Delta(shown)
 
 
 def _judge(draft: Answer, search: Search, writing: _Writing) -> Answer:
@@ -187,14 +188,14 @@ def _judge(draft: Answer, search: Search, writing: _Writing) -> Answer:
             "these are the passages themselves."
         )
         return replace(_without_model(replace(draft, model="none"), search), notice=notice)
-    return replace(draft, text=writing.text.strip(), citations=writing.citations)
+    return replace(draft, text=writing.text, citations=writing.citations)
 
 
 def _after_failure(draft: Answer, search: Search, writing: _Writing, why: str) -> Answer:
     draft = replace(draft, usage=writing.usage)
     if writing.citations:
         notice = f"The answer breaks off here: {why}."
-        return replace(draft, text=writing.text.strip(), citations=writing.citations, notice=notice)
+        return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
     notice = f"The chat model fell short ({why}): these are the passages themselves."
     return replace(_without_model(replace(draft, model="none"), search), notice=notice)
 
