@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from metaflowbot import bootstrap
 from metaflowbot.errors import SettingsError
@@ -30,6 +31,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
     listener = _listen(host, port)
     parts = bootstrap.build(settings)
     slack = _start_slack(settings, parts)
+    # Uvicorn shuts down gracefully, then raises the signal again: it must not kill us before the
+    # rest is closed.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     try:
         _run(settings, parts, slack, listener)
     finally:
@@ -37,6 +42,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
             slack.stop()
         parts.store.close()
         say("stopped")
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _check_exposure(settings: Settings, host: str) -> None:
