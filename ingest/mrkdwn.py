@@ -23,16 +23,18 @@ _EMOJI = re.compile(r"(?<!\S):(?=[a-z0-9_+-]*[a-z+-])[a-z0-9_+-]+:(?::skin-tone-
 
 def to_markdown(text: str, person: Person) -> str:
     """One message's text as Markdown; '' gives ''. Emoji, which say little alone, are left out."""
-    parts = _FENCE.split(text.replace("\0", ""))
-    done = [_fence(part, person) if place % 2 else _prose(part, person)
-            for place, part in enumerate(parts)]  # fmt: skip
-    joined = re.sub(r"[ \t]+$", "", "".join(done), flags=re.MULTILINE)
-    return re.sub(r"\n{3,}", "\n\n", joined).strip()
+    pieces = enumerate(_FENCE.split(text.replace("\0", "")))
+    parts = (_fence(part, person) if n % 2 else _tidy(_prose(part, person)) for n, part in pieces)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tidy(prose: str) -> str:
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)[ \t]+$", "", prose)).strip()
 
 
 def _fence(part: str, person: Person) -> str:
     code = _plain(part.removeprefix("```").removesuffix("```"), person).strip("\n")
-    return f"\n```\n{code}\n```\n" if code.strip() else ""
+    return f"```\n{code}\n```" if code.strip() else ""
 
 
 def _prose(part: str, person: Person) -> str:

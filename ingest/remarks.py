@@ -291,7 +291,7 @@ _COMMANDS = _any(
     r"(?:ai|llm|ai assistant|(?:large )?language model|chat ?bot)\b",
     r"\byou are now (?:in|an?|the|operating|acting)\b",
     r"\byou are (?:an?|the) (?:ai|llm|language model|helpful assistant|assistant)\b",
-    r"\bsystem (?:note|prompt|message|override|instruction)s?\b ?(?:to|for|:)",
+    r"\bsystem (?:note|message|override|instruction)s?\b ?(?:to|for|:)|\bsystem prompt ?:",
     r"(?:reveal|print|repeat|show|leak|output|expose) (?:me )?(?:your|the) "
     r"(?:system|hidden|initial) (?:prompt|instructions?|message)",
     r"\bdo not (?:mention|reveal|disclose|tell)(?: \w+){0,4} (?:this|these|the) (?:message|"

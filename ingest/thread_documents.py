@@ -201,7 +201,9 @@ def _title(texts: list[str]) -> str:
 _NAMED_VERSION = re.compile(r"(?i)\bmetaflow(?:`|\s|==|>=|\s+version|\s+v)*(\d+\.\d+(?:\.\d+)?)\b")
 _BARE_VERSION = re.compile(r"(?<![\w.=/@:-])(2\.\d{1,2}\.\d{1,3})(?![\w]|\.\d)")
 # Where these are spoken of, a version that stands alone may be theirs.
-_OTHERS = re.compile(r"(?i)\b(?:(?:metadata|metaflow|the) service|goose|pylint|ui v?\d|ui backend|boto3|pandas)\b")
+_OTHERS = re.compile(
+    r"(?i)\b(?:(?:metadata|metaflow|the) service|goose|pylint|ui v?\d|ui backend|boto3|pandas)\b"
+)
 
 
 def _version(answers: list[Message], asked: list[str], answered: list[str]) -> str:

@@ -377,7 +377,7 @@ def _vectors(texts: Sequence[str]) -> list[dict[str, float]]:
     vectors = []
     for bag in bags:
         vector = {
-            word: (1 + math.log(count)) * math.log(len(bags) / seen_in[word])
+            word: (1 + math.log(count)) * math.log(1 + len(bags) / seen_in[word])
             for word, count in bag.items()
         }
         length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
