@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
@@ -17,6 +18,7 @@ from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
 
 SITE = "https://docs.metaflow.org"
+_ANSWER_SECONDS = 20
 _FETCH_SECONDS = 180
 _MAX_PAGE_BYTES = 2_000_000
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -45,32 +47,37 @@ class DocsSource:
 
         Raises SourceError when the tree can't be fetched or holds no page.
         """
+        shown = _without_password(self.location)
         if _is_url(self.location):
             folder, notice = _fetch(self.location, self.cache / "docs")
             if notice:
-                yield Omission(self.location, notice)
+                yield Omission(shown, notice)
         else:
             folder = Path(self.location).expanduser()
-        root, tree = _find_tree(folder, self.location)
+        root, tree = _find_tree(folder, shown)
         found = False
-        for path in _files(tree):
+        unreadable: list[OSError] = []
+        for path in _files(tree, unreadable.append):
             result = self._read_file(path, root)
             if result is not None:
                 found = found or isinstance(result, Document)
                 yield result
+        for error in unreadable:
+            what = Path(error.filename).relative_to(root).as_posix()
+            yield Omission(what, f"can't be read: {error.strerror}")
         if not found:
-            raise SourceError(f"{self.location}: there is no readable Markdown page in it")
+            raise SourceError(f"{shown}: there is no readable Markdown page in it")
 
     def _read_file(self, path: Path, root: Path) -> Document | Omission | None:
         identity = path.relative_to(root).as_posix()
-        if root.name == "docs":
-            identity = f"docs/{identity}"
         if path.suffix == ".ipynb":
             twin = any(path.with_suffix(suffix).exists() for suffix in (".md", ".mdx"))
             why = "notebook source of the page" if twin else "notebook without a Markdown page"
             return Omission(identity, why)
         if path.suffix not in (".md", ".mdx"):
             return None
+        if path.name.startswith("_"):
+            return Omission(identity, "part of other pages, no page of its own")
         for prefix, why in _LEFT_OUT.items():
             if identity.startswith(prefix) and not identity.startswith(self.include or ("\0",)):
                 return Omission(identity, why)
@@ -130,16 +137,19 @@ def _page_url(identity: str, slug: str) -> str:
 
 
 def _resolve(target: str, url: str, identity: str) -> str:
-    """A link's target as an absolute URL; Markdown files become their pages."""
+    """A link's target as an absolute URL: a file from the page's folder, else from the page's URL.
+
+    So Docusaurus does it: a link to a Markdown file names the file, any other is the browser's.
+    """
     if re.match(r"[a-z][a-z0-9+.-]*:", target, re.IGNORECASE):
         return target
     path, hash_mark, fragment = target.partition("#")
     if not path:
         return url + hash_mark + fragment
-    is_folder = identity.rsplit("/", 1)[-1].lower().startswith(("readme.", "index."))
-    joined = urljoin(url + "/" if is_folder else url, path)
-    joined = re.sub(r"(?:/(?:README|index))?\.mdx?$", "", joined).rstrip("/")
-    return joined + hash_mark + fragment
+    if re.search(r"\.mdx?/?$", path):
+        file = urljoin(f"{SITE}/{identity.removeprefix('docs/')}", path.rstrip("/"))
+        return _page_url(file.removeprefix(f"{SITE}/"), "") + hash_mark + fragment
+    return urljoin(url, path).rstrip("/") + hash_mark + fragment
 
 
 def _title_from(identity: str) -> str:
@@ -158,17 +168,18 @@ def _find_tree(folder: Path, location: str) -> tuple[Path, Path]:
         if not folder.is_dir():
             problem = "is not a folder" if folder.exists() else "does not exist"
             raise SourceError(f"{location} {problem}: name a Docusaurus tree or its git URL")
+        folder = folder.resolve()
         next(folder.iterdir(), None)
     except OSError as error:
         raise SourceError(f"{location} can't be read: {error.strerror}") from None
     if (folder / "docs").is_dir():
         return folder, folder / "docs"
-    return folder, folder
+    return (folder.parent if folder.name == "docs" else folder), folder
 
 
-def _files(tree: Path) -> Iterator[Path]:
-    """Every file below, in a stable order; a link out of the tree is not followed."""
-    for folder, folders, names in os.walk(tree):
+def _files(tree: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
+    """Every file below, in a stable order; a link to a folder is not followed."""
+    for folder, folders, names in os.walk(tree, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_", "node_")))
         for name in sorted(names):
             yield Path(folder) / name
@@ -176,15 +187,36 @@ def _files(tree: Path) -> Iterator[Path]:
 
 def _fetch(url: str, clone: Path) -> tuple[Path, str]:
     """Clone or update; return the folder, and a notice when an older clone has to serve."""
+    cloned = _is_clone_of(url, clone)
     try:
-        if (clone / ".git").is_dir() and _git("remote", "get-url", "origin", at=clone) == url:
-            _git("fetch", "--quiet", "--depth", "1", "origin", "HEAD", at=clone)
-            _git("reset", "--quiet", "--hard", "FETCH_HEAD", at=clone)
-            return clone, ""
+        # Asked first: a host that swallows connections would hold a clone for minutes.
+        _git("ls-remote", "--quiet", url, "HEAD", seconds=_ANSWER_SECONDS)
+        if not (cloned and _update(url, clone)):
+            _clone(url, clone)
     except SourceError as error:
+        if not cloned:
+            raise
         return clone, f"{error}; the copy fetched earlier is used"
-    _clone(url, clone)
     return clone, ""
+
+
+def _is_clone_of(url: str, clone: Path) -> bool:
+    try:
+        return (clone / ".git").is_dir() and _git("remote", "get-url", "origin", at=clone) == (
+            _without_password(url)
+        )
+    except SourceError:
+        return False
+
+
+def _update(url: str, clone: Path) -> bool:
+    """Whether the clone could be brought up to date; a damaged one can't."""
+    try:
+        _git("fetch", "--quiet", "--depth", "1", url, "HEAD", at=clone)
+        _git("reset", "--quiet", "--hard", "FETCH_HEAD", at=clone)
+    except SourceError:
+        return False
+    return True
 
 
 def _clone(url: str, clone: Path) -> None:
@@ -195,29 +227,48 @@ def _clone(url: str, clone: Path) -> None:
     clone.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=clone.parent) as folder:
         fresh = Path(folder) / "clone"
-        _git("clone", "--quiet", "--depth", "1", url, str(fresh), at=Path(folder))
+        _git("clone", "--quiet", "--depth", "1", url, str(fresh))
+        _git("remote", "set-url", "origin", _without_password(url), at=fresh)
         shutil.rmtree(clone, ignore_errors=True)
         fresh.rename(clone)
 
 
-def _git(*arguments: str, at: Path) -> str:
+def _git(*arguments: str, at: Path | None = None, seconds: int = _FETCH_SECONDS) -> str:
+    """What git prints; raises SourceError where it fails or takes too long."""
     patience = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["git", *patience, *arguments],
             cwd=at,
             env=environment,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=_FETCH_SECONDS,
-            check=False,
+            start_new_session=True,
         )
     except FileNotFoundError:
         raise SourceError("git is not installed: install it or give a local path") from None
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"git did not finish within {_FETCH_SECONDS} s") from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    output, complaint = _communicate(process, seconds)
+    if process.returncode:
+        reason = (complaint.strip().splitlines() or ["no reason given"])[-1]
         raise SourceError(f"can't be fetched: {reason.removeprefix('fatal: ')}")
-    return done.stdout.strip()
+    return output.strip()
+
+
+def _communicate(process: subprocess.Popen[str], seconds: int) -> tuple[str, str]:
+    """Wait for git; end it with the helpers it started, which would hold its pipes open."""
+    with process:
+        try:
+            return process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise SourceError(f"can't be fetched: no answer within {seconds} s") from None
+        except KeyboardInterrupt:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+
+
+def _without_password(location: str) -> str:
+    return re.sub(r"(?<=://)[^/@]+@", "", location)
