@@ -36,8 +36,7 @@ def fold(documents: Sequence[Document]) -> list[Document]:
 
 def _enriched(page: Document, name: str, reference: Document) -> Document:
     """The page, with a section of the parameters that only the installed version knows."""
-    short = name.removeprefix("metaflow.")
-    theirs = [section for section in page.sections if section.anchor == short]
+    theirs = [section for section in page.sections if _names(section.anchor, name)]
     written = "\n".join(section.text for section in theirs)
     added = [
         match[0]
@@ -50,5 +49,11 @@ def _enriched(page: Document, name: str, reference: Document) -> Document:
         return page
     place = page.sections.index(theirs[-1]) + 1
     headings = (*theirs[-1].headings, f"In Metaflow {reference.version}")
-    section = Section(headings, short, "\n".join(["**Further parameters:**", *added]))
+    section = Section(headings, theirs[-1].anchor, "\n".join(["**Further parameters:**", *added]))
     return replace(page, sections=(*page.sections[:place], section, *page.sections[place:]))
+
+
+def _names(anchor: str, name: str) -> bool:
+    """Whether the anchor is the dotted name without its modules, which are in lower case."""
+    module, _, rest = name.rpartition(f".{anchor}")
+    return bool(anchor) and not rest and module.islower()
