@@ -67,7 +67,8 @@ def test_the_cosines_are_those_that_the_models_authors_publish(minilm: MiniLM) -
 
 def test_vectors_have_384_dimensions_and_length_one(minilm: MiniLM) -> None:
     vectors = embedded(minilm, sentences(5))
-    assert (vectors.shape, vectors.dtype) == ((5, 384), np.float32)
+    assert vectors.shape == (5, 384)
+    assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 

@@ -70,7 +70,8 @@ def test_who_names_an_identifier_finds_the_text_that_names_it(
 
 def test_scores_are_one_a_row_and_never_negative(lexical: Lexical) -> None:
     scores = lexical.scores(terms("datastore root of kubernetes"))
-    assert (scores.shape, scores.dtype) == ((len(TEXTS),), np.float32)
+    assert scores.shape == (len(TEXTS),)
+    assert scores.dtype == np.float32
     assert (scores >= 0).all()
 
 
