@@ -102,6 +102,7 @@ def _prose(text: str) -> str:
     text = re.sub(r"```.*?(?:```|\Z)", " CODE ", text, flags=re.DOTALL)
     text = re.sub(r"`[^`\n]+`", " CODE ", text)
     text = re.sub(r"(?m)^(?:&gt;|>).*$", " ", text)
+    text = re.sub(r"<?https?://[^\s<>|]*/archives/[^\s<>|]*(?:\|[^>]*)?>?", " THREAD ", text)
     text = re.sub(r"<(?:https?:[^>|]*)(?:\|[^>]*)?>|https?://\S+", " LINK ", text)
     text = re.sub(r"<[@#!][^>]*>", " ", text).replace("’", "'")
     return re.sub(r"[*_~]", "", text).strip()
@@ -230,7 +231,7 @@ _SHARES = _any(
 _DEFERS = _any(
     r"(?:\b(?:will|let me|going to|we'll|I'll|I can)|'ll) (?:\w+ ){0,2}"
     r"(?:look|check|investigate|take a look|ask|get back|open|file|see|dig|have a look|try)\b",
-    r"\blooking into\b|\bon it\b|\bnot an answer\b|\bno idea\b|\bdon't know\b|\bnot sure\b",
+    r"\blooking into\b|^\W*(?:I'm )?on it\W*$|\bnot an answer\b|\bno idea\b|\bdon't know\b|\bnot sure\b",
     r"\bopen (?:discussion|question|issue)\b|\bno (?:easy |good |real )?(?:way|fix|solution) yet\b",
     r"\b(?:opened|filed|created) (?:an? )?(?:issue|ticket|bug|pr)\b|\bon (?:the|our) roadmap\b",
     r"\bunder (?:discussion|investigation)\b|\bdata point\b|\bme too\b|\bsame here\b|\bfollowing\b",
@@ -238,7 +239,7 @@ _DEFERS = _any(
 )
 _REDIRECTS = _any(
     r"\bduplicate\b|\basked (?:before|already|recently|earlier)\b|\balready (?:asked|answered)\b",
-    r"^\W*(?:see|cf\.?|same as|please see)(?: also| here| this thread)?:? +LINK",
+    r"^\W*(?:see|cf\.?|same as|please see)(?: also| here| this thread)?:? +THREAD",
 )
 _RELEASES = _any(
     r"\b(?:fixed|released|merged|reverted|ships?|shipped|landed|available|included|out|goes out)\b",

@@ -206,10 +206,12 @@ class _Weighing:
         return self.replies[start:place]
 
     def _could_answer(self, reply: Message) -> bool:
+        """What the asker marked is an answer in whatever words: "did you set …?" often is."""
         remark = self.remarks[reply.ts]
+        is_marked = self.asker in reply.checked_by - {reply.author}
         is_promise = remark.defers and not remark.releases and remark.substance < 40
         is_empty = remark.substance < 2 or remark.asks or remark.redirects
-        return reply.ts not in self.rejected and not (is_empty or is_promise)
+        return reply.ts not in self.rejected and (is_marked or not (is_empty or is_promise))
 
     def _marked(self, reply: Message) -> None:
         """Check marks on somebody else's answer."""

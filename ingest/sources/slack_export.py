@@ -221,7 +221,10 @@ class _Reading:
             raise SourceError("this is no Slack export: there is no channels.json in it")
         found = []
         for path, public in _LISTS.items():
-            for entry in self._entries(path):
+            entries = self._entries(path)
+            if path == "channels.json" and self.omissions:
+                raise SourceError(f"the export can't be read: {self.omissions[0].what}")
+            for entry in entries:
                 identity = str(entry.get("id") or "")
                 name = str(entry.get("name") or identity)
                 found.append(_Conversation(identity or name, name, public))
