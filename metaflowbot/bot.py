@@ -94,7 +94,7 @@ class Bot:
 
 
 def _checked(question: Question) -> Question:
-    text = question.text.strip()
+    text = _storable(question.text).strip()
     if not text:
         raise QuestionError("the question is empty: ask something about Metaflow")
     if len(text) > MAX_QUESTION_CHARS:
@@ -102,4 +102,10 @@ def _checked(question: Question) -> Question:
             f"the question has {len(text):,} characters: shorten it to {MAX_QUESTION_CHARS:,}, "
             "e.g. to the last lines of a trace"
         )
-    return replace(question, text=text)
+    turns = (replace(turn, content=_storable(turn.content)) for turn in question.history)
+    return replace(question, text=text, history=tuple(turns))
+
+
+def _storable(text: str) -> str:
+    """The text without what no encoding or database takes: halves of characters, and NUL."""
+    return text.encode(errors="replace").decode().replace("\0", " ")

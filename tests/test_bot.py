@@ -12,7 +12,7 @@ import pytest
 from metaflowbot import prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import MAX_HITS, MAX_QUESTION_CHARS, Bot
-from metaflowbot.domain import Answer, Delta, Feedback, Passage, Question
+from metaflowbot.domain import Answer, Delta, Feedback, Passage, Question, Turn
 from metaflowbot.errors import (
     IndexUnavailableError,
     NotFoundError,
@@ -96,7 +96,7 @@ def test_a_reader_who_leaves_early_leaves_nothing_behind(desk: Desk) -> None:
     assert desk.store.answer_to(Asking("web", "C", "1", "1")) is None
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\0"])
 def test_an_empty_question_is_refused_in_one_line(desk: Desk, text: str) -> None:
     with pytest.raises(QuestionError, match="the question is empty"):
         desk.bot.ask(Question(text), CLI)
@@ -115,6 +115,13 @@ def test_a_question_of_the_longest_length_is_answered(desk: Desk) -> None:
 
 def test_space_around_a_question_does_not_count(desk: Desk) -> None:
     assert desk.bot.ask(Question(f"\n  {RETRY}  "), CLI).question == RETRY
+
+
+def test_halves_of_characters_in_a_question_or_its_history_do_no_harm(desk: Desk) -> None:
+    question = Question("retry \ud83d a step", (Turn("user", "\udce4\0"),))
+    answer = desk.bot.ask(question, CLI)
+    assert answer.question == "retry ? a step"
+    assert desk.store.answer(answer.id) == answer
 
 
 @pytest.mark.parametrize("k", [0, -1, MAX_HITS + 1])
