@@ -102,7 +102,7 @@ def _prose(text: str) -> str:
     text = re.sub(r"```.*?(?:```|\Z)", " CODE ", text, flags=re.DOTALL)
     text = re.sub(r"`[^`\n]+`", " CODE ", text)
     text = re.sub(r"(?m)^(?:&gt;|>).*$", " ", text)
-    text = re.sub(r"<?https?://[^\s<>|]*/archives/[^\s<>|]*(?:\|[^>]*)?>?", " THREAD ", text)
+    text = re.sub(r"<?https?://[^\s<>|]{1,200}?/archives/[^\s<>|]*(?:\|[^>]*)?>?", " THREAD ", text)
     text = re.sub(r"<(?:https?:[^>|]*)(?:\|[^>]*)?>|https?://\S+", " LINK ", text)
     text = re.sub(r"<[@#!][^>]*>", " ", text).replace("’", "'")
     return re.sub(r"[*_~]", "", text).strip()
@@ -152,11 +152,12 @@ _WORKS = _any(
     r"\b(?:solved|solves|fixed|fixes|resolved|resolves|sorted|addresses|answers)\b",
     r"\bthat(?:'s| is| was) (?:it|the one)\b",
     r"\b(?:did|does) it\b(?! (?:not|work|mean))|\bdid the (?:trick|job)\b",
-    r"\bexactly what\b|\bwhat I (?:needed|wanted|was (?:looking for|missing))",
+    r"\bexactly what\b|\bwhat I (?:needed|wanted|was (?:looking for|missing|after))",
     r"\bconfirmed\b|\bcan confirm\b|\bthat help(?:s|ed)\b",
     r"\b(?:error|problem|issue|warning|it)(?:'s| is| are) gone\b|\bwent away\b",
     r"\b(?:is|are|all|it's|everything(?:'s| is)?) (?:\w+ )?"
     r"(?:good|green|fine|healthy|ok|set|happy|up)\b",
+    r"\b(?:fine|good|ok) now\b|\bpass(?:es)? now\b|\bit runs\b|\bthat explains\b",
     r"\bup and running\b|\bruns (?:now|again|fine|through|clean)|\bnow runs\b|\b(?:starts?|shows?)"
     r" (?:up )?now\b|\bagain on \d",
     r"\bno more \w+|\bno \w+(?: \w+)? (?:needed|required|necessary|any ?more)\b",
@@ -164,8 +165,9 @@ _WORKS = _any(
     r"\b(?:went|going|go) with\b|\bswitched (?:to|over)\b|\btook (?:the|your)\b|\bit is\s*$",
     r"\bgood enough\b|\bcovers (?:us|me|it|that|our)\b|\bgot it\b|\bmakes sense\b",
     r"\b(?:unpinned|pinned|upgraded|downgraded|installed|deployed|replaced|added|redeployed)\b"
-    r".*(?:,|and) \w+",
-    r"\bv?\d+\.\d+(?:\.\d+)?\b.*\b(?:runs?|picks?|migrates?|loads?|updates?|starts?|shows?|ok)\b",
+    r".{0,120}(?:,|and) \w+",
+    r"\bv?\d+\.\d+(?:\.\d+)?\b.{0,120}"
+    r"\b(?:runs?|picks?|migrates?|loads?|updates?|starts?|shows?|ok)\b",
     r"(?<!-)\b\d+ ?\w* ?(?:->|-&gt;|→) ?\d+",
     r"\b(?:can|could|will) close\b|\bclos(?:ed|ing) (?:it|this|the|my|as)\b|^\W*closed\b",
     r"\bdeleted \d+ lines\b|\bsaved me\b|\bsuccess(?:ful(?:ly)?)?\b|\bobviates\b",
@@ -182,13 +184,13 @@ _NEGATED = _any(
     r"(?:\bnot|n't|\bnever|\bnothing|\bneither|\bstopped|\bused to|\bif (?:it|that|this)|\bnone)"
     r"(?: \w+){0,3}",
     r"\b(?:works?|worked) (?:for|on|with|until|before|in) (?:me|others?|us|\d\S*|older|an older)\b"
-    r"(?=.*\b(?:but|maybe|not|until)\b)",
+    r"(?=.{0,120}\b(?:but|maybe|not|until)\b)",
 )
 _TENTATIVE = _any(
     r"(?:\b(?:will|going to|gonna|let me|about to|plan to|have to)|'ll) (?:\w+ ){0,2}"
     r"(?:try|test|look|check|see|give|report|read|do|have|ask|investigate)\b",
     r"\btrying\b|\bhope(?:fully)?\b|\bshould (?:work|fix|help|do)\b|\bmight\b|\bmaybe\b"
-    r"|\bprobably\b|\bwould be\b|\bonce (?:I|we)\b|\bnext (?:week|time)\b.*\btry\b",
+    r"|\bprobably\b|\bwould be\b|\bonce (?:I|we)\b|\bnext (?:week|time)\b.{0,120}\btry\b",
 )
 _RETRACTS = _any(
     r"\bspoke too soon\b|\bscratch that\b|\btook it back\b|\bI was wrong\b|\bfalse hope\b",
@@ -198,6 +200,8 @@ _RETRACTS = _any(
     r"\bno (?:luck|change|effect|difference|success|dice|joy)\b",
     r"\b(?:did|does|do|is|was|has|have|could|can)(?:n't| not|not) (?:\w+ ){0,2}"
     r"(?:work|help|fix|change|solve|resolve|do (?:it|anything)|make a difference)\w*",
+    r"\bbut not (?:on|with|in|for|when|if)\b|\bI thought\b.{0,80}\bbut\b|\bnot what I\b",
+    r"\b(?:another|new|different) (?:error|problem|exception|failure)\b|\bbut it's back\b",
     r"\bnot (?:working|fixed|solved|resolved|it either|that either)\b|\bworse\b",
     r"\b(?:fails?|failing|broke|broken|crashes|happens|errors?|hangs) again\b",
     r"\b(?:came|comes|is|are) back (?:again|today|now)\b|\bback to square one\b",
@@ -231,7 +235,8 @@ _SHARES = _any(
 _DEFERS = _any(
     r"(?:\b(?:will|let me|going to|we'll|I'll|I can)|'ll) (?:\w+ ){0,2}"
     r"(?:look|check|investigate|take a look|ask|get back|open|file|see|dig|have a look|try)\b",
-    r"\blooking into\b|^\W*(?:I'm )?on it\W*$|\bnot an answer\b|\bno idea\b|\bdon't know\b|\bnot sure\b",
+    r"\blooking into\b|^\W*(?:I'm )?on it\W*$|\bnot an answer\b",
+    r"\bno idea\b|\bdon't know\b|\bnot sure\b",
     r"\bopen (?:discussion|question|issue)\b|\bno (?:easy |good |real )?(?:way|fix|solution) yet\b",
     r"\b(?:opened|filed|created) (?:an? )?(?:issue|ticket|bug|pr)\b|\bon (?:the|our) roadmap\b",
     r"\bunder (?:discussion|investigation)\b|\bdata point\b|\bme too\b|\bsame here\b|\bfollowing\b",
@@ -249,7 +254,7 @@ _OUTDATES = _any(
     r"\bout ?dated\b|\bobsolete\b|\bsuperseded\b|\bdeprecated\b|\bno longer (?:true|valid|correct|"
     r"needed|necessary|the way|recommended|works?|required|applies|supported)\b",
     r"\bnot (?:true|needed|necessary|valid|required) any ?more\b|\b(?:old|older|earlier|previous)"
-    r" (?:answer|thread|advice|workaround)\b.*\b(?:now|since)\b",
+    r" (?:answer|thread|advice|workaround)\b.{0,120}\b(?:now|since)\b",
 )
 _OLD_ANSWER = _any(
     r"\b(?:old|older|earlier|previous|outdated) (?:answer|thread|advice|post|reply)\b"
@@ -261,11 +266,12 @@ _SOCIAL = _any(
     r"\bhappy (?:new|birthday|holidays|friday)",
     r"^\W*(?::\w+:\W*)?(?:deploying|releasing|shipping|rolling out|heads[- ]up|maintenance)\b",
     r"\bcongrat|\bwelcome\b|\boffice hours\b|\bwebinar\b|\b(?:lunch|beers?|drinks|pizza)\b",
-    r"\bgood (?:morning|evening)\b(?!.*[?`])|\bnew release\b|\bblog post\b|\bpodcast\b",
+    r"\bgood (?:morning|evening)\b(?!.{0,120}[?`])|\bnew release\b|\bblog post\b|\bpodcast\b",
 )
 _TROUBLE = _any(
     r"\b\w+(?:Error|Exception)\b|\bran out of\b|\bout of memory\b",
-    r"\b(?:lost|down|unreachable|outage|errors?|fails?|failed|failing|failure|crash\w*|hangs?|stuck|broken|breaks?|bug|denied|"
+    r"\b(?:lost|down|unreachable|outage|errors?|fails?|failed|failing|failure|crash\w*|"
+    r"hangs?|stuck|broken|breaks?|bug|denied|"
     r"refused|time ?outs?|timed out|missing|gone|wrong|unable|exceptions?|traceback|dies|"
     r"complains?|warns?|warning|unexpected\w*|instead|nothing|never|unknown|swallowed|slow)\b",
     r"\b(?:can|won|doesn|don|isn|didn|aren|wasn|couldn)(?:'t|t)\b|\bcannot\b",

@@ -296,3 +296,15 @@ def test_the_version_is_the_answers_date_with_the_newest_metaflow_version_said()
     assert writer.document(found, resolve(found, MAINTAINERS))[0].version == (
         "2023-11-14, Metaflow 2.12.10"
     )
+
+
+def test_what_the_asker_marked_is_the_answer_even_when_it_is_worded_as_a_question() -> None:
+    found = thread(say(ASKER, QUESTION), say(HELPER, "did you set `memory`?", ASKER))
+    assert answers(found) == [1]
+
+
+def test_reading_a_remark_takes_time_that_grows_with_its_length() -> None:
+    started = time.perf_counter()
+    for piece in ("2.1 ", "not a ", "still a b ", "http://", "ignore a ", "<", "?"):
+        read((piece * 40_000)[:40_000])
+    assert time.perf_counter() - started < 10
