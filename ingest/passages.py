@@ -41,6 +41,7 @@ def split(document: Document) -> Iterator[Passage]:
                 headings=section.headings,
                 url=f"{document.url}#{section.anchor}" if section.anchor else document.url,
                 text=text,
+                channel=document.channel,
             )
             ordinal += 1
 
@@ -50,13 +51,15 @@ def _pack(text: str, blocks: list[Span]) -> Iterator[Span]:
     if not blocks:
         return
     start, end = blocks[0]
+    last = start
     for block_start, block_end in blocks[1:]:
-        size = block_end - start
-        leads_in = end - start < TARGET_CHARS // 4 or text[start:end].rstrip().endswith(":")
-        if size > (2 * TARGET_CHARS if leads_in else TARGET_CHARS):
-            yield start, end
-            start = block_start
-        end = block_end
+        introduces = text[last:end].rstrip().endswith(":")
+        leads_in = introduces or end - start < TARGET_CHARS // 4
+        if block_end - start > (2 * TARGET_CHARS if leads_in else TARGET_CHARS):
+            cut = last if introduces and last > start else block_start
+            yield start, cut
+            start = cut
+        last, end = block_start, block_end
     yield start, end
 
 
