@@ -5,7 +5,7 @@ The only module that knows chromadb, which takes seconds to import and is import
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,13 +29,16 @@ class Collection:
     def __len__(self) -> int:
         return int(self._collection.count())
 
-    def nearest(self, vector: Vectors, sources: Iterable[str], depth: int) -> dict[int, float]:
-        """The cosine (-1 to 1) of the `depth` nearest rows, within `sources` (empty: all)."""
-        wanted = sorted(sources)
+    def nearest(
+        self, vector: Vectors, groups: Sequence[str] | None, depth: int
+    ) -> dict[int, float]:
+        """The cosine (-1 to 1) of the `depth` nearest rows, within `groups` (None: all)."""
+        if groups is not None and not groups:
+            return {}
         found = self._collection.query(
             query_embeddings=[vector.tolist()],
             n_results=min(depth, len(self)),
-            where={"source": {"$in": wanted}} if wanted else None,
+            where=None if groups is None else {"group": {"$in": list(groups)}},
             include=["distances"],
         )
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
@@ -53,8 +56,8 @@ class Collection:
 class Chroma(Protocol):
     """Keeps one collection a generation. Chroma's own errors pass through."""
 
-    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
-        """Store the vectors (n_rows x dim) with each row's source."""
+    def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
+        """Store the vectors (n_rows x dim) with each row's group."""
         ...
 
     def open(self, generation: Path) -> Collection:
@@ -78,8 +81,8 @@ def connect(settings: Settings) -> Chroma:
 class EmbeddedChroma:
     """A folder `chroma` in each generation."""
 
-    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
-        _create(self._client(generation), _NAME, vectors, sources)
+    def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
+        _create(self._client(generation), _NAME, vectors, groups)
 
     def open(self, generation: Path) -> Collection:
         if not (generation / "chroma").is_dir():
@@ -106,8 +109,8 @@ class ChromaServer:
     port: int
     headers: Mapping[str, str]
 
-    def create(self, generation: Path, vectors: Vectors, sources: Sequence[str]) -> None:
-        _create(self._client(), _collection_name(generation), vectors, sources)
+    def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
+        _create(self._client(), _collection_name(generation), vectors, groups)
 
     def open(self, generation: Path) -> Collection:
         name = _collection_name(generation)
@@ -144,7 +147,7 @@ def _collection_name(generation: Path) -> str:
     return f"metaflowbot-{generation.name.partition('.')[0]}"
 
 
-def _create(client: Any, name: str, vectors: Vectors, sources: Sequence[str]) -> None:
+def _create(client: Any, name: str, vectors: Vectors, groups: Sequence[str]) -> None:
     collection = client.create_collection(
         name, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
     )
@@ -153,5 +156,5 @@ def _create(client: Any, name: str, vectors: Vectors, sources: Sequence[str]) ->
         collection.add(
             ids=[str(row) for row in range(start, end)],
             embeddings=vectors[start:end],
-            metadatas=[{"source": source} for source in sources[start:end]],
+            metadatas=[{"group": group} for group in groups[start:end]],
         )

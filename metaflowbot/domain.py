@@ -38,7 +38,8 @@ class Document:
 
     `id` is stable for good (see the contract's table of ids). `defines` are the dotted names of
     the API objects for which this document is the reference, e.g. `metaflow.Run.data`. `version`
-    says which Metaflow version or date the text speaks of, '' where unknown.
+    says which Metaflow version or date the text speaks of, '' where unknown. `channel` is the id of
+    the only Slack channel in which the text may be shown, '' where it may be shown anywhere.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Document:
     sections: tuple[Section, ...]
     defines: frozenset[str] = frozenset()
     version: str = ""
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Passage:
 
     `id` is the document's id, '#', and the passage's ordinal in the document. `text` is a
     verbatim span of the section's text; `title` and `headings` are carried for searching and
-    showing. `url` opens the section.
+    showing. `url` opens the section. `channel` is the document's.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Passage:
     headings: tuple[str, ...]
     url: str
     text: str
+    channel: str = ""
 
     @property
     def heading(self) -> str:
@@ -85,12 +88,15 @@ class Turn:
 class Question:
     """What somebody asks, with the conversation before it, oldest turn first.
 
-    `sources` limits the search to those source names; empty means all.
+    `sources` limits the search to those source names; empty means all. `channel` is the id of the
+    Slack channel in which it is asked and answered, '' elsewhere: what is private to another
+    channel is never found.
     """
 
     text: str
     history: tuple[Turn, ...] = ()
     sources: frozenset[str] = frozenset()
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)

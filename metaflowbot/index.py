@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaflowbot.chroma import Chroma, EmbeddedChroma
-from metaflowbot.domain import Passage
+from metaflowbot.domain import Passage, Question
 from metaflowbot.embedding import Embedding, Vectors
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
 from metaflowbot.lexical import Lexical, Scores
@@ -124,10 +124,11 @@ class Generation:
             self._collection = chroma.open(folder)
             counted = len(self._collection)
             # Chroma reads the vectors with the first query.
-            self._collection.nearest(self._mean, (), 1)
+            self._collection.nearest(self._mean, None, 1)
         if not len(self.passages) == counted == self.manifest.passages:
             raise _damaged(folder, "its parts disagree about the number of passages")
-        self._sources = np.array([passage.source for passage in self.passages])
+        self._group_of = np.array([_group(passage) for passage in self.passages])
+        self._groups = {_group(passage): passage for passage in self.passages}
         self._document_of = _document_rows(self.passages)
 
     @property
@@ -142,21 +143,23 @@ class Generation:
         self,
         vector: Vectors,
         query_terms: Sequence[str],
-        sources: frozenset[str],
+        scope: Question,
         depth: int,
     ) -> Candidates:
-        """The `depth` best rows by each of the two scores, within `sources` (empty: all).
+        """The `depth` best rows by each of the two scores, within the sources that `scope` names.
+
+        What is private to a channel is a candidate only where the scope is that channel.
 
         Raises IndexUnavailableError where the vectors can't be read.
         """
         lexical = self._lexical.scores(query_terms)
-        allowed = np.isin(self._sources, list(sources)) if sources else None
-        ranked = np.argsort(-lexical if allowed is None else np.where(allowed, -lexical, 1.0))
-        by_terms = [int(row) for row in ranked[:depth] if lexical[row] > 0]
-        if allowed is not None:
-            by_terms = [row for row in by_terms if allowed[row]]
+        groups = self._visible(scope)
+        visible = (
+            lexical if groups is None else np.where(np.isin(self._group_of, groups), lexical, 0)
+        )
+        by_terms = [int(row) for row in np.argsort(-visible)[:depth] if visible[row] > 0]
         with _reading(self._folder):
-            similarity = self._collection.nearest(vector, sources, depth)
+            similarity = self._collection.nearest(vector, groups, depth)
             further = [row for row in by_terms if row not in similarity]
             similarity |= self._collection.similarity(vector, further)
         rows = np.array(sorted(similarity), dtype=np.int64)
@@ -171,6 +174,21 @@ class Generation:
             _standard(document, rows),
             _standard(lexical, rows),
         )
+
+    def _visible(self, scope: Question) -> list[str] | None:
+        """The groups of passages that may be found; None where nothing has to be kept out."""
+        groups = [
+            group
+            for group, passage in self._groups.items()
+            if (not scope.sources or passage.source in scope.sources)
+            and passage.channel in ("", scope.channel)
+        ]
+        return None if len(groups) == len(self._groups) else groups
+
+
+def _group(passage: Passage) -> str:
+    """Passages of one source that are visible in the same places."""
+    return f"{passage.source}|{passage.channel}"
 
 
 class Index:
@@ -225,7 +243,7 @@ class Index:
         folder.mkdir()
         try:
             _write(folder, passages, vectors)
-            self._chroma.create(folder, vectors, [passage.source for passage in passages])
+            self._chroma.create(folder, vectors, list(map(_group, passages)))
             manifest = Manifest(
                 id=identity,
                 format=FORMAT,

@@ -71,7 +71,7 @@ class Retriever:
         """
         started = time.perf_counter()
         query_terms, vector = self._query(question)
-        found = self.generation.candidates(vector, query_terms, question.sources, _DEPTH)
+        found = self.generation.candidates(vector, query_terms, question, _DEPTH)
         hits = _group(self.generation.passages, found, k)
         return Search(
             query=question.text,

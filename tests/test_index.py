@@ -347,10 +347,16 @@ def test_a_copy_under_another_name_is_not_taken_for_the_original(library: Librar
     assert "its manifest is that of another" in refusal(lambda: library.index.activate("mine"))
 
 
+class Short(WordEmbedding):
+    """Says that it is the model of the index, and gives queries of another size."""
+
+    def embed_query(self, text: str) -> Vectors:
+        return super().embed_query(text)[:10]
+
+
 def test_chroma_failing_under_a_loaded_generation_is_one_clear_line(library: Library) -> None:
-    generation = library.index.load()
-    short = library.embedding.embed_query("retry")[:10]
-    assert "damaged" in refusal(lambda: generation.candidates(short, ["retri"], frozenset(), 5))
+    retriever = Retriever.over(library.index.load(), Short())
+    assert "damaged" in refusal(lambda: retriever.search(Question("retry")))
 
 
 @pytest.mark.parametrize("text", [b"", b"\n", b"\0\0\0\0", b"\xff\xfe\x00a\n\nb", b"x" * 5000])

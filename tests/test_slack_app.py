@@ -161,7 +161,7 @@ def live(world: World) -> Iterator[World]:
 def test_a_mention_is_answered_in_its_thread_with_sources_and_buttons(live: World) -> None:
     ts = live.ask("how do I &lt;retry&gt;?")
     reply = live.reply(ts)
-    assert live.bot.asked == [Question("how do I <retry>?")]
+    assert live.bot.asked == [Question("how do I <retry>?", channel=live.channel)]
     kinds = [block["type"] for block in reply["blocks"]]
     assert kinds == ["markdown", "context", "context", "context_actions"]
     assert reply["thread_ts"] == ts
@@ -205,7 +205,7 @@ def test_a_direct_message_needs_no_mention(live: World) -> None:
     dm = live.slack.open_dm(live.ann)
     ts = live.slack.say(dm, live.ann, "how do I branch?")
     until(lambda: [each for each in live.slack.thread(dm, ts) if each.get("bot_id")])
-    assert live.bot.asked == [Question("how do I branch?")]
+    assert live.bot.asked == [Question("how do I branch?", channel=dm)]
 
 
 def test_a_follow_up_carries_the_thread_as_its_history(live: World) -> None:

@@ -103,7 +103,7 @@ class Replies:
         answer = self._store.answer_to(asking) if item.attempts > 1 else None
         if answer is None:
             history = self._store.conversation(asking.channel, asking.thread)
-            answer = self._bot.ask(Question(text, history), asking)
+            answer = self._bot.ask(Question(text, history, channel=asking.channel), asking)
         return _Reply(answer_messages(answer), answer.id)
 
 
