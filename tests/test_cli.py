@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,15 @@ pytest_plugins = ["tests.prebuilt"]
 
 HEAVY = ("chromadb", "langchain", "langchain_core", "openai", "onnxruntime", "metaflow")
 QUOTE = "run a failing step again"
+
+
+FAILURES: dict[str, Callable[[OpenAIDouble], None]] = {
+    "429": lambda server: server.fail(429, times=9, retry_after=0.01),
+    "500": lambda server: server.fail(500, times=9, retry_after=0.01),
+    "hang": lambda server: server.hang(),
+    "cut": lambda server: server.cut_after(0),
+    "empty": lambda server: server.reply(""),
+}
 
 
 @dataclass(frozen=True)
@@ -143,13 +152,7 @@ def test_a_model_that_answers_is_quoted_with_its_usage(ready: Shell, server: Ope
 def test_a_model_that_falls_short_gives_the_passages_and_ends_with_1_and_one_line(
     ready: Shell, server: OpenAIDouble, failure: str, word: str
 ) -> None:
-    {
-        "429": lambda: server.fail(429, times=9, retry_after=0.01),
-        "500": lambda: server.fail(500, times=9, retry_after=0.01),
-        "hang": server.hang,
-        "cut": lambda: server.cut_after(0),
-        "empty": lambda: server.reply(""),
-    }[failure]()
+    FAILURES[failure](server)
     ended = ready.run("ask", RETRY)
     assert ended.code == 1
     assert "> Use the `@retry` decorator" in ended.out
