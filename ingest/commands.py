@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest.check import MAX_SHRINK
 from metaflowbot import settings as settings_module
 from metaflowbot.cli import AsJson, Host, Port, print_json
-from metaflowbot.errors import UsageError
+from metaflowbot.errors import MetaflowbotError, UsageError
 from metaflowbot.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
+    *,
     docs: Annotated[str, typer.Option(help="The docs: a git URL or a path.")] = "",
     labs: Annotated[
         str, typer.Option(help="Metaflowlabs: a URL or path of llms.txt, or a content tree.")
@@ -39,18 +40,27 @@ def ingest(
     only: Annotated[
         list[str] | None, typer.Option(help="Read only this source; the others stay as they are.")
     ] = None,
+    max_shrink: Annotated[
+        float,
+        typer.Option(help="The share of a source that may go at once.", min=0, max=1),
+    ] = MAX_SHRINK,
     dry_run: Annotated[bool, typer.Option(help="Read and split, but build nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a new index generation from every source that can be reached, and serve it."""
+    """Build a new index generation from every source that can be reached, and serve it.
+
+    Exits 1 when a source shrank or a golden question is no longer found: the live index stays.
+    """
     given = {"metaflow-docs": docs, "labs": labs}
     named = {name: location for name, location in given.items() if location}
-    job = _job(settings_module.load(), named, only or [])
+    job = compose(settings_module.load(), named, only or [], max_shrink)
     summary = _run(job, dry_run=dry_run)
     if as_json:
         print_json(dataclasses.asdict(summary))
     else:
         _print(summary)
+    if summary.stopped:
+        raise MetaflowbotError(summary.verdict())
 
 
 def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
@@ -60,16 +70,24 @@ def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     settings = settings_module.load()
     if bootstrap.open_index(settings).active_id() is None:
         serving.say("first run: building the index from every source that can be reached")
-        summary = _run(_job(settings, {}, []), dry_run=False)
+        summary = _run(compose(settings, {}), dry_run=False)
         _print(summary)
     serving.serve(settings, host, port)
 
 
-def _job(settings: Settings, named: Mapping[str, str], only: list[str]) -> Ingest:
-    """The ingest of the sources in `only` (empty: all), `named` giving locations by source."""
+def compose(
+    settings: Settings,
+    named: Mapping[str, str],
+    only: Sequence[str] = (),
+    max_shrink: float = MAX_SHRINK,
+) -> Ingest:
+    """The ingest of the sources in `only` (empty: all), `named` giving locations by source.
+
+    What is named in either is required. Raises UsageError for an unknown source.
+    """
     from ingest.library import Library
     from ingest.pipeline import Ingest
-    from metaflowbot import bootstrap, embedding
+    from metaflowbot import bootstrap, chroma, embedding
 
     bootstrap.make_home(settings)
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
@@ -82,6 +100,8 @@ def _job(settings: Settings, named: Mapping[str, str], only: list[str]) -> Inges
         home=index_home,
         required=frozenset({*named, *(wanted if only else ())}),
         kept=tuple(name for name in _SOURCES.values() if name not in wanted),
+        chroma=chroma.connect(settings),
+        max_shrink=max_shrink,
     )
 
 
@@ -107,16 +127,17 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:
-    with _progress() as progress:
-        return job.run(_say, progress, dry_run=dry_run)
+    with shown_progress() as progress:
+        return job.run(say, progress, dry_run=dry_run)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Show a line about what is being done now."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def shown_progress() -> Iterator[Progress]:
     """A bar on a terminal, a plain line every tenth elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -135,7 +156,7 @@ def _progress() -> Iterator[Progress]:
         tenth = 10 * done // total if total else 10
         if tenth > shown:
             shown = tenth
-            _say(f"embedded {done:,} of {total:,} passages")
+            say(f"embedded {done:,} of {total:,} passages")
 
     yield line
 
@@ -157,8 +178,8 @@ def _print(summary: Summary) -> None:
         for line in _remarks(report):
             console.print(line, markup=False)
     console.print(f"{summary.documents} documents, {summary.passages} passages ({stages})")
-    done = f"active: {summary.generation}" if summary.generation else "dry run: nothing was built"
-    console.print(done)
+    if not summary.stopped:
+        console.print(summary.verdict(), markup=False)
 
 
 def _remarks(report: SourceReport) -> Iterator[str]:
@@ -166,9 +187,6 @@ def _remarks(report: SourceReport) -> Iterator[str]:
         yield f"{report.name}: could not be read: {report.error}; `metaflowbot ingest` tries again"
     if report.notice:
         yield f"{report.name}: {report.notice}"
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for omission in report.omissions:
-        by_reason[omission.why].append(omission.what)
-    for why, what in by_reason.items():
+    for why, what in report.omitted().items():
         named = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
         yield f"{report.name}: left out {len(what)} ({why}): {named}"

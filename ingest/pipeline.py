@@ -1,44 +1,79 @@
-"""One ingest, in-process: read -> fold -> split -> embed -> build -> check -> activate."""
+"""One ingest in stages: read -> split -> embed -> build -> check -> activate.
+
+`Ingest.run` does them in this process; `ingest/flow.py` does each in a task of its own. What a
+stage hands to the next is a `Summary`, which holds names and counts: the text itself stays in the
+library under the home, so that what is erased there is not kept elsewhere.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ingest.check import (
+    MAX_SHRINK,
+    Changes,
+    Finding,
+    Golden,
+    RememberedQueries,
+    ask,
+    golden_questions,
+    shrunk,
+)
 from ingest.library import Library
 from ingest.passages import split
 from ingest.reference import fold
 from ingest.sources import Omission, Source
+from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
-from metaflowbot.errors import MetaflowbotError, SourceError
-from metaflowbot.index import Index, Manifest, SourceCount
-from metaflowbot.vectors import Progress
+from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, SourceError
+from metaflowbot.index import Generation, Index, Manifest, SourceCount, searchable
+from metaflowbot.retrieve import Retriever
+from metaflowbot.vectors import Progress, VectorCache
 
 Say = Callable[[str], None]
 """Takes one line about what is being done now."""
 
+_ABANDONED_SECONDS = 3600
+
 
 @dataclass
 class SourceReport:
-    """What came of one source; `seconds` is the time to read it. `error` is '' if it was read."""
+    """What came of one source; `seconds` is the time to read it. `error` is '' if it was read.
+
+    `folded` counts what the source gave beside `documents` and `passages` and docs pages say.
+    """
 
     name: str
     documents: int = 0
     passages: int = 0
+    folded: SourceCount = field(default_factory=lambda: SourceCount(0, 0))
     seconds: float = 0.0
     omissions: tuple[Omission, ...] = ()
     error: str = ""
     notice: str = ""
 
+    def omitted(self) -> Mapping[str, Sequence[str]]:
+        """What was left out, by the reason."""
+        by_reason: dict[str, list[str]] = defaultdict(list)
+        for omission in self.omissions:
+            by_reason[omission.why].append(omission.what)
+        return by_reason
+
 
 @dataclass
 class Summary:
-    """What an ingest did. `generation` is None when nothing was activated."""
+    """What an ingest did.
+
+    `built` is the new generation, None where none was built. `generation` is the same once it is
+    active; it stays None where `stopped` says why it must not be. `embedded` counts the passages
+    whose vectors were not known yet.
+    """
 
     sources: list[SourceReport] = field(default_factory=list)
     generation: str | None = None
@@ -46,6 +81,22 @@ class Summary:
     passages: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     dry_run: bool = False
+    embedded: int = 0
+    built: str | None = None
+    changes: Changes = field(default_factory=Changes)
+    golden: tuple[Finding, ...] = ()
+    stopped: tuple[str, ...] = ()
+
+    def verdict(self) -> str:
+        """One line on how it ended, with what to do next where it fell short."""
+        if self.generation:
+            return f"active: {self.generation}"
+        if not self.stopped:
+            return "dry run: nothing was built"
+        return (
+            f"{self.built} was built but is not active: {'; '.join(self.stopped)}; "
+            f"`metaflowbot index activate {self.built}` activates it anyway"
+        )
 
 
 @dataclass(frozen=True)
@@ -53,7 +104,9 @@ class Ingest:
     """Builds the next index generation from `sources` and makes it the live one.
 
     `required` names the sources that were asked for by name: without one of them there is no new
-    generation. `kept` names sources not read this time, whose last reading is used again.
+    generation. `kept` names sources not read this time, whose last reading is used again. A source
+    that lost more than the share `max_shrink` (0 to 1), or a `golden` question that is no longer
+    found, keeps the new generation from going live. `home` is the index's own folder.
     """
 
     sources: Sequence[Source]
@@ -63,6 +116,9 @@ class Ingest:
     home: Path
     required: frozenset[str] = frozenset()
     kept: tuple[str, ...] = ()
+    chroma: Chroma = field(default_factory=EmbeddedChroma)
+    max_shrink: float = MAX_SHRINK
+    golden: Sequence[Golden] = field(default_factory=golden_questions)
 
     def run(self, say: Say, progress: Progress, *, dry_run: bool = False) -> Summary:
         """Do it; raises SourceError when a required source, or every source, can't be read.
@@ -70,49 +126,36 @@ class Ingest:
         Raises what the embedding model raises. Until the last step the live generation is not
         touched.
         """
-        with _only_one(self.home / "ingest.lock"):
-            return self._run(say, progress, dry_run=dry_run)
-
-    def _run(self, say: Say, progress: Progress, *, dry_run: bool) -> Summary:
-        summary = Summary(dry_run=dry_run)
-        with _timed(summary, "read"):
-            documents = self._read_all(summary, say)
-        with _timed(summary, "split"):
-            documents = fold(documents)
-            passages = [passage for document in documents for passage in split(document)]
-        _count(summary, documents, passages)
-        if dry_run:
+        with self.alone():
+            summary = Summary(dry_run=dry_run)
+            with _timed(summary, "read"):
+                for source in self.sources:
+                    say(f"reading {source.name}")
+                    summary.sources.append(self.read(source.name))
+            passages = self.split(summary)
+            if dry_run:
+                return summary
+            say(f"embedding {len(passages):,} passages with {self.embedding.name}")
+            self.embed(passages, summary, progress)
+            self.build(passages, summary)
+            self.check(summary)
+            self.activate(summary)
             return summary
-        say(f"embedding {len(passages):,} passages with {self.embedding.name}")
-        with _timed(summary, "build"):
-            manifest = self._build(passages, summary, progress)
-        with _timed(summary, "activate"):
-            self.index.activate(manifest.id)
-            self.index.prune()
-        summary.generation = manifest.id
-        return summary
 
-    def _read_all(self, summary: Summary, say: Say) -> list[Document]:
-        documents: list[Document] = []
-        for source in self.sources:
-            say(f"reading {source.name}")
-            report = SourceReport(source.name)
-            summary.sources.append(report)
-            documents += self._read(source, report)
-            if report.error and source.name in self.required:
-                raise SourceError(f"{source.name}: {report.error}")
-        for name in self.kept:
-            reading = self.library.last(name)
-            if reading:
-                notice = f"not read this time; kept as read on {reading.read_at}"
-                summary.sources.append(SourceReport(name, notice=notice))
-                documents += reading.documents
-        if not documents:
-            reasons = "; ".join(f"{report.name}: {report.error}" for report in summary.sources)
-            raise SourceError(f"no source could be read ({reasons})")
-        return documents
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other ingests off this home; raises MetaflowbotError where one is running."""
+        with _only_one(self.home / "ingest.lock"):
+            self._sweep()
+            yield
 
-    def _read(self, source: Source, report: SourceReport) -> list[Document]:
+    def read(self, name: str) -> SourceReport:
+        """Put what the source of this name says now into the library.
+
+        A source that can't be read keeps what it gave before; raises SourceError if it is required.
+        """
+        source = next(source for source in self.sources if source.name == name)
+        report = SourceReport(name)
         started = time.perf_counter()
         documents: dict[str, Document] = {}
         omissions: list[Omission] = []
@@ -122,37 +165,162 @@ class Ingest:
                     omissions.append(item)
                 else:
                     documents[item.id] = item
-            self.library.keep(source.name, list(documents.values()))
+            self.library.keep(name, list(documents.values()))
         except SourceError as error:
+            if name in self.required:
+                raise SourceError(f"{name}: {error}") from None
             report.error = str(error)
-            documents = self._fall_back(source, report)
+            if reading := self.library.last(name):
+                report.notice = f"kept as read on {reading.read_at}"
         report.omissions = tuple(omissions)
         report.seconds = round(time.perf_counter() - started, 2)
-        return list(documents.values())
+        return report
 
-    def _fall_back(self, source: Source, report: SourceReport) -> dict[str, Document]:
-        reading = self.library.last(source.name)
-        if reading is None:
-            return {}
-        report.notice = f"kept as read on {reading.read_at}"
-        return {document.id: document for document in reading.documents}
+    def split(self, summary: Summary) -> list[Passage]:
+        """The passages of all sources read and kept; raises SourceError where there are none."""
+        with _timed(summary, "split"):
+            documents = self._documents(summary)
+            folded = fold(documents)
+            passages = [passage for document in folded for passage in split(document)]
+            if not passages:
+                reasons = "; ".join(f"{r.name}: {r.error or 'empty'}" for r in summary.sources)
+                raise SourceError(f"no source could be read ({reasons})")
+            _count(summary, documents, folded, passages)
+        return passages
 
-    def _build(self, passages: Sequence[Passage], summary: Summary, progress: Progress) -> Manifest:
+    def embed(self, passages: Sequence[Passage], summary: Summary, progress: Progress) -> None:
+        """Compute the vectors that are not known yet."""
+        known: list[int] = []
+
+        def noted(done: int, total: int) -> None:
+            known.append(done)
+            progress(done, total)
+
+        with _timed(summary, "embed"), self._vectors() as cache:
+            cache.embed(list(map(searchable, passages)), self.embedding, noted)
+        summary.embedded = len(passages) - known[0]
+
+    def build(self, passages: Sequence[Passage], summary: Summary) -> None:
+        """Write the new generation beside the live one."""
         counts = {
             report.name: SourceCount(report.documents, report.passages)
             for report in summary.sources
             if report.documents
         }
-        return self.index.build(passages, counts, self.embedding, progress)
+        with _timed(summary, "build"):
+            summary.built = self.index.build(passages, counts, self.embedding).id
+
+    def check(self, summary: Summary) -> None:
+        """Compare the new generation with the live one, and note what speaks against a switch.
+
+        The first generation takes nobody's place, so nothing does.
+        """
+        with _timed(summary, "check"):
+            live, new = self._live(), Manifest.read(self._folder(summary.built or ""))
+            summary.changes = Changes.between(live, new)
+            known = new.documents.keys() | (live.documents.keys() if live else set())
+            questions = [golden for golden in self.golden if golden.documents & known]
+            summary.golden = self._ask(questions, new) if questions else ()
+            if live:
+                lost = self._lost(questions, summary.golden, live, new)
+                summary.stopped = (*shrunk(live, _given(summary), self.max_shrink), *lost)
+
+    def activate(self, summary: Summary) -> None:
+        """Make the new generation the live one unless the check stopped that; prune old ones."""
+        with _timed(summary, "activate"):
+            if summary.built and not summary.stopped:
+                summary.generation = self.index.activate(summary.built).id
+            self.index.prune()
+
+    def _documents(self, summary: Summary) -> list[Document]:
+        """All that the library holds of the sources read and kept."""
+        named = {report.name for report in summary.sources}
+        for name in self.kept:
+            reading = self.library.last(name)
+            if reading and name not in named:
+                notice = f"not read this time; kept as read on {reading.read_at}"
+                summary.sources.append(SourceReport(name, notice=notice))
+        readings = [self.library.last(report.name) for report in summary.sources]
+        return [document for reading in readings if reading for document in reading.documents]
+
+    def _ask(self, questions: Iterable[Golden], manifest: Manifest) -> tuple[Finding, ...]:
+        generation = Generation(self._folder(manifest.id), self.chroma)
+        with self._vectors() as cache:
+            embedding = RememberedQueries(self.embedding, cache)
+            return ask(questions, Retriever.over(generation, embedding))
+
+    def _lost(
+        self, questions: Sequence[Golden], found: Sequence[Finding], live: Manifest, new: Manifest
+    ) -> Iterator[str]:
+        """Questions that the live generation finds and the new one does not.
+
+        Where a question's one document was deleted there is nothing to find: that is editing.
+        """
+        missed = [
+            golden
+            for golden, finding in zip(questions, found, strict=True)
+            if finding.rank is None
+            and (
+                golden.documents & new.documents.keys()
+                or len(golden.documents & live.documents.keys()) > 1
+            )
+        ]
+        try:
+            before = self._ask(missed, live) if missed else ()
+        except IndexUnavailableError:
+            return  # A live generation that can't be searched has nothing to lose.
+        for finding in before:
+            if finding.rank:
+                yield f"'{finding.question}' no longer finds its document"
+
+    def _live(self) -> Manifest | None:
+        active = self.index.active_id()
+        try:
+            return Manifest.read(self._folder(active)) if active else None
+        except IndexUnavailableError:
+            return None
+
+    def _folder(self, generation: str) -> Path:
+        return self.home / "generations" / generation
+
+    def _vectors(self) -> VectorCache:
+        return VectorCache(self.home / "vectors.sqlite", self.embedding.name)
+
+    def _sweep(self) -> None:
+        """Delete files that a killed ingest left half-written."""
+        for pattern in ("*.partial", "documents/*.partial"):
+            for path in self.home.glob(pattern):
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                        path.unlink()
 
 
-def _count(summary: Summary, documents: Sequence[Document], passages: Sequence[Passage]) -> None:
+def _count(
+    summary: Summary,
+    read: Sequence[Document],
+    documents: Sequence[Document],
+    passages: Sequence[Passage],
+) -> None:
     by_documents = Counter(document.source for document in documents)
     by_passages = Counter(passage.source for passage in passages)
+    left = {document.id for document in documents}
+    folded = [document for document in read if document.id not in left]
     for report in summary.sources:
         report.documents = by_documents[report.name]
         report.passages = by_passages[report.name]
+        theirs = [document for document in folded if document.source == report.name]
+        report.folded = SourceCount(len(theirs), sum(len(list(split(it))) for it in theirs))
     summary.documents, summary.passages = len(documents), len(passages)
+
+
+def _given(summary: Summary) -> Mapping[str, SourceCount]:
+    """What each source gave, before docs pages took over what they say themselves."""
+    return {
+        report.name: SourceCount(
+            report.documents + report.folded.documents, report.passages + report.folded.passages
+        )
+        for report in summary.sources
+    }
 
 
 @contextmanager
