@@ -108,6 +108,14 @@ def test_private_channels_and_direct_messages_are_read_only_when_named() -> None
     assert "marmalade" not in str(read(EXPORT))
     documents, _ = read(EXPORT, channels=("#private-room",))
     assert set(documents) == {"slack:private-room/1700030000.000100"}
+
+
+def test_what_is_private_may_be_shown_in_its_own_channel_only() -> None:
+    documents, _ = read(EXPORT, channels=("ask", "private-room"))
+    private = [document for document in documents.values() if document.channel]
+    assert [document.id for document in private] == ["slack:private-room/1700030000.000100"]
+    listed = json.loads((EXPORT / "groups.json").read_text(encoding="utf-8"))
+    assert private[0].channel in {channel["id"] for channel in listed}
     assert set(read(EXPORT, channels=("D1",))[0]) == {"slack:D1/1700040000.000100"}
 
 

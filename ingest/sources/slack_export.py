@@ -39,8 +39,8 @@ class SlackExport:
     """The threads of the export at `location` that were resolved.
 
     `channels` names what to read, by name or id; empty means every public channel. Private
-    channels and direct messages are read only when named. `maintainers` are user ids; empty means
-    that they are inferred from the export. Nothing of the people in `opted_out` (ids) is read.
+    channels and direct messages are read only when named, and may be shown only there.
+    `maintainers` are user ids; empty means that they are inferred from the export. Nothing of the people in `opted_out` (ids) is read.
     """
 
     location: str
@@ -78,7 +78,8 @@ class SlackExport:
                 later = by_key.get(newer.get(thread.key, ""))
                 document, counts = writer.document(thread, resolution, later)
                 removed.update(counts)
-                yield document
+                private = thread.channel_id in reading.private
+                yield replace(document, channel=thread.channel_id) if private else document
             elif not thread.root.notice:
                 yield Omission(thread.key, f"not resolved: {resolution.why_not}")
         if removed:
@@ -205,6 +206,7 @@ class _Reading:
     names: dict[str, frozenset[str]] = field(default_factory=dict)
     omissions: list[Omission] = field(default_factory=list)
     bots: set[str] = field(default_factory=lambda: {"USLACKBOT"})
+    private: set[str] = field(default_factory=set)
 
     def read(self, channels: tuple[str, ...]) -> None:
         conversations = self._conversations()
@@ -212,6 +214,8 @@ class _Reading:
         for conversation in conversations:
             if conversation.is_named(channels) if channels else conversation.public:
                 self._channel(conversation)
+                if not conversation.public:
+                    self.private.add(conversation.id)
         for name in channels:
             if not any(conversation.is_named([name]) for conversation in conversations):
                 self.omissions.append(Omission(name, "there is no such channel in the export"))
