@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metaflowbot.vectors import Progress
 
 # The short names of `--only` and of metaflowbot.toml, and what hits call the source.
-_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api", "labs": "labs"}
+_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api", "labs": "labs", "slack": "slack"}
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +37,7 @@ def ingest(
     labs: Annotated[
         str, typer.Option(help="Metaflowlabs: a URL or path of llms.txt, or a content tree.")
     ] = "",
+    slack_export: Annotated[str, typer.Option(help="A Slack export: a ZIP file or a folder.")] = "",
     only: Annotated[
         list[str] | None, typer.Option(help="Read only this source; the others stay as they are.")
     ] = None,
@@ -51,7 +52,7 @@ def ingest(
 
     Exits 1 when a source shrank or a golden question is no longer found: the live index stays.
     """
-    given = {"metaflow-docs": docs, "labs": labs}
+    given = {"metaflow-docs": docs, "labs": labs, "slack": slack_export}
     named = {name: location for name, location in given.items() if location}
     job = compose(settings_module.load(), named, only or [], max_shrink)
     summary = _run(job, dry_run=dry_run)
@@ -83,7 +84,8 @@ def compose(
 ) -> Ingest:
     """The ingest of the sources in `only` (empty: all), `named` giving locations by source.
 
-    What is named in either is required. Raises UsageError for an unknown source.
+    What is named in either is required; what is not read now stays as it was read last. Raises
+    UsageError for an unknown source.
     """
     from ingest.library import Library
     from ingest.pipeline import Ingest
@@ -91,15 +93,17 @@ def compose(
 
     bootstrap.make_home(settings)
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
+    sources = [source for source in _sources(settings, named) if source.name in wanted]
+    read = {source.name for source in sources}
     index_home = settings.home / "index"
     return Ingest(
-        sources=[source for source in _sources(settings, named) if source.name in wanted],
+        sources=sources,
         index=bootstrap.open_index(settings),
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,
         required=frozenset({*named, *(wanted if only else ())}),
-        kept=tuple(name for name in _SOURCES.values() if name not in wanted),
+        kept=tuple(name for name in _SOURCES.values() if name not in read),
         chroma=chroma.connect(settings),
         max_shrink=max_shrink,
     )
@@ -117,6 +121,7 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     from ingest.sources.api_reference import ApiReference
     from ingest.sources.docs import DocsSource
     from ingest.sources.labs import LabsSource
+    from ingest.sources.slack_export import SlackExport
 
     docs, labs = settings.sources.docs, settings.sources.labs
     cache = settings.home / "cache" / "sources"
@@ -124,6 +129,10 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     yield ApiReference()
     if location := named.get("labs", labs.location):
         yield LabsSource(location)
+    slack = settings.sources.slack
+    if location := named.get("slack", slack.location):
+        people = tuple(person for person in settings.trenches.maintainers if person[:1] in "UW")
+        yield SlackExport(location, slack.channels, people)
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:

@@ -40,7 +40,8 @@ class SlackExport:
 
     `channels` names what to read, by name or id; empty means every public channel. Private
     channels and direct messages are read only when named, and may be shown only there.
-    `maintainers` are user ids; empty means that they are inferred from the export. Nothing of the people in `opted_out` (ids) is read.
+    `maintainers` are user ids; empty means that they are inferred from the export. Nothing of the
+    people in `opted_out` (ids) is read.
     """
 
     location: str
