@@ -35,8 +35,8 @@ _AUTHORITY: Mapping[str, float] = {
     "metaflow-docs": 1.0,
     "metaflow-api": 0.95,
     "labs": 0.9,
-    "slack": 0.9,
-    "github": 0.85,
+    "slack": 0.8,
+    "github": 0.8,
 }
 # The words of the message before count this much in a follow-up's meaning.
 _HISTORY_WEIGHT = 0.5
