@@ -54,7 +54,7 @@ def ingest(
     """
     given = {"metaflow-docs": docs, "labs": labs, "slack": slack_export}
     named = {name: location for name, location in given.items() if location}
-    job = compose(settings_module.load(), named, only or [], max_shrink)
+    job = compose(settings_module.load(), named, only or [], max_shrink=max_shrink)
     summary = _run(job, dry_run=dry_run)
     if as_json:
         print_json(dataclasses.asdict(summary))
@@ -80,12 +80,13 @@ def compose(
     settings: Settings,
     named: Mapping[str, str],
     only: Sequence[str] = (),
+    required: Sequence[str] = (),
     max_shrink: float = MAX_SHRINK,
 ) -> Ingest:
     """The ingest of the sources in `only` (empty: all), `named` giving locations by source.
 
-    What is named in either is required; what is not read now stays as it was read last. Raises
-    UsageError for an unknown source.
+    What is named in either is required, as is what is in `required`; what is not read now stays
+    as it was read last. Raises UsageError for an unknown source.
     """
     from ingest.library import Library
     from ingest.pipeline import Ingest
@@ -102,7 +103,7 @@ def compose(
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,
-        required=frozenset({*named, *(wanted if only else ())}),
+        required=frozenset({*named, *map(_source_name, (*only, *required))}),
         kept=tuple(name for name in _SOURCES.values() if name not in read),
         chroma=chroma.connect(settings),
         max_shrink=max_shrink,
@@ -113,7 +114,7 @@ def _source_name(name: str) -> str:
     full = _SOURCES.get(name, name)
     if full not in _SOURCES.values():
         known = ", ".join(sorted([*_SOURCES, *_SOURCES.values()]))
-        raise UsageError(f"--only {name}: there is no such source; there are {known}")
+        raise UsageError(f"{name}: there is no such source; there are {known}")
     return full
 
 
