@@ -80,13 +80,12 @@ def compose(
     settings: Settings,
     named: Mapping[str, str],
     only: Sequence[str] = (),
-    required: Sequence[str] = (),
     max_shrink: float = MAX_SHRINK,
 ) -> Ingest:
     """The ingest of the sources in `only` (empty: all), `named` giving locations by source.
 
-    What is named in either is required, as is what is in `required`; what is not read now stays
-    as it was read last. Raises UsageError for an unknown source.
+    What is named in either is required; what is not read now stays as it was read last. Raises
+    UsageError for an unknown source.
     """
     from ingest.library import Library
     from ingest.pipeline import Ingest
@@ -103,7 +102,7 @@ def compose(
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,
-        required=frozenset({*named, *map(_source_name, (*only, *required))}),
+        required=frozenset({*named, *map(_source_name, only)}),
         kept=tuple(name for name in _SOURCES.values() if name not in read),
         chroma=chroma.connect(settings),
         max_shrink=max_shrink,
