@@ -112,7 +112,7 @@ def compose(
 def _source_name(name: str) -> str:
     full = _SOURCES.get(name, name)
     if full not in _SOURCES.values():
-        known = ", ".join(sorted([*_SOURCES, *_SOURCES.values()]))
+        known = ", ".join(sorted({*_SOURCES, *_SOURCES.values()}))
         raise UsageError(f"{name}: there is no such source; there are {known}")
     return full
 
