@@ -18,6 +18,7 @@ Row = list["str | MetaflowCardComponent"]
 # Ids that a cell shows before it says how many more there are.
 _SHOWN = 20
 _VEGA_LITE = "https://vega.github.io/schema/vega-lite/v5.json"
+_WIDE = {"labelLimit": 400}
 
 
 def components(summary: Summary) -> Iterator[MetaflowCardComponent]:
@@ -111,7 +112,7 @@ def _bars(values: Sequence[Mapping[str, object]], length: str, name: str) -> dic
         "mark": "bar",
         "encoding": {
             "x": {"field": length, "type": "quantitative"},
-            "y": {"field": name, "type": "nominal", "sort": None, "axis": {"labelLimit": 400}},
+            "y": {"field": name, "type": "nominal", "sort": None, "title": None, "axis": _WIDE},
         },
     }
 
