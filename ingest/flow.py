@@ -5,7 +5,6 @@
 
     python ingest/flow.py run
     python ingest/flow.py card view report
-    python ingest/flow.py argo-workflows create
 
 It reads the settings that `metaflowbot` reads, and its parameters are the options of
 `metaflowbot ingest`: a source that can't be read keeps what it gave before, unless one of them
@@ -14,10 +13,12 @@ somebody; its card is there all the same.
 
 Each task is a process of its own, and all work on METAFLOWBOT_HOME: passages and vectors stay
 there, and the datastore gets names and counts alone. Elsewhere than on one machine the home is
-therefore a volume that the tasks and the bot share (ReadWriteMany):
+therefore a volume that the tasks and the bot share (ReadWriteMany), beside the object store that
+Metaflow asks for:
 
-    python ingest/flow.py run \
-      --with 'kubernetes:image=IMAGE,persistent_volume_claims={"CLAIM": "/var/lib/metaflowbot"}'
+    python ingest/flow.py --datastore=s3 \
+      --with 'kubernetes:image=IMAGE,persistent_volume_claims={"CLAIM": "/var/lib/metaflowbot"}' \
+      argo-workflows create
 
 IMAGE holds Python 3.11 or newer, git, Metaflowbot with all of requirements.lock installed, and
 METAFLOWBOT_HOME=/var/lib/metaflowbot in its environment; other settings come from its environment,
