@@ -34,7 +34,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/.made
-	@echo "Installing Metaflowbot and what it needs (about 700 MB; a minute or two, once)"
+	@echo "Installing Metaflowbot and what it needs (about 850 MB; a minute or two, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
