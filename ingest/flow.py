@@ -1,4 +1,4 @@
-"""The scheduled ingest: what `metaflowbot ingest` does, as a Metaflow flow with a card.
+r"""The scheduled ingest: what `metaflowbot ingest` does, as a Metaflow flow with a card.
 
     start -> read (a task for each source) -> split -> embed -> build -> check -> activate
           -> report (the card) -> end
