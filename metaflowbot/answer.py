@@ -231,7 +231,7 @@ def _quote_passage(passage: Passage, n: int) -> str:
 
 def _abstention(draft: Answer, search: Search) -> Answer:
     nearest = search.hits[:_NEAREST]
-    lines = [_NOT_ENGLISH if is_foreign(draft.question) and draft.model == "none" else _NOT_FOUND]
+    lines = [_reason(draft, search)]
     if nearest:
         lines.append("The nearest pages:")
         lines.append(
@@ -242,6 +242,15 @@ def _abstention(draft: Answer, search: Search) -> Answer:
     lines.append(_OFFER)
     citations = tuple(_cite(hit.best, n, draft.question) for n, hit in enumerate(nearest, 1))
     return replace(draft, text="\n\n".join(lines), citations=citations, abstained=True)
+
+
+def _reason(draft: Answer, search: Search) -> str:
+    if search.unknown:
+        names = ", ".join(f"`{name}`" for name in search.unknown)
+        return f"I know of no {names} in Metaflow: it stands nowhere in what I have read."
+    if draft.model == "none" and is_foreign(draft.question):
+        return _NOT_ENGLISH
+    return _NOT_FOUND
 
 
 def _cite(passage: Passage, n: int, question: str) -> Citation:

@@ -18,7 +18,9 @@ def confidence(search: Search) -> float:
     if not search.hits:
         return 0.0
     evidence = 9.0 * (search.similarity - 0.42) + 3.0 * (search.coverage - 0.5)
-    return round(1.0 / (1.0 + math.exp(-evidence)), 3)
+    # Who asks about a name that is nowhere will not find the answer in what is nearest to it.
+    doubt = 0.4 if search.unknown else 1.0
+    return round(doubt / (1.0 + math.exp(-evidence)), 3)
 
 
 def is_foreign(text: str) -> bool:

@@ -118,7 +118,9 @@ class Search:
     """The hits for one query, best first, with what is needed to judge and repeat them.
 
     `coverage` is the share (0 to 1) of the query's informative terms that the best hits contain;
-    `similarity` is the highest cosine (-1 to 1) between the query and a passage.
+    `similarity` is the highest cosine (-1 to 1) between the query and a passage. `unknown` are the
+    names of Metaflow's kind in the query (`@name`, `current.name`, `METAFLOW_NAME`) that stand in
+    nothing that was read.
     """
 
     query: str
@@ -127,6 +129,7 @@ class Search:
     took_ms: float
     coverage: float = 0.0
     similarity: float = 0.0
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ weights lie in the middle of a plateau found on questions about the Metaflow doc
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,11 @@ _AUTHORITY: Mapping[str, float] = {
 _HISTORY_WEIGHT = 0.5
 # As much as Metaflow's own words for what was said in others.
 _MEANT_WEIGHT = 0.5
+
+
+# Names as Metaflow gives them; in a block of code people's own decorators are as likely.
+_NAME = re.compile(r"(?<![\w@.])@[A-Za-z_]\w+(?![\w.]*@)|\bcurrent\.[a-z_]\w+|\bMETAFLOW_[A-Z]\w+")
+_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,12 @@ class Retriever:
             took_ms=round((time.perf_counter() - started) * 1000, 2),
             coverage=_coverage(terms(question.text), hits),
             similarity=float(found.similarity.max(initial=-1.0)),
+            unknown=self._unknown(question.text),
         )
+
+    def _unknown(self, text: str) -> tuple[str, ...]:
+        names = dict.fromkeys(_NAME.findall(_CODE_BLOCK.sub("", text)))
+        return tuple(name for name in names if not self.generation.knows(name.lower()))
 
     def _query(self, question: Question) -> tuple[list[str], Vectors]:
         """The terms and the vector to search for.
