@@ -53,6 +53,7 @@ class SourceReport:
     documents: int = 0
     passages: int = 0
     folded: SourceCount = field(default_factory=lambda: SourceCount(0, 0))
+    version: str = ""
     seconds: float = 0.0
     omissions: tuple[Omission, ...] = ()
     error: str = ""
@@ -203,7 +204,7 @@ class Ingest:
     def build(self, passages: Sequence[Passage], summary: Summary) -> None:
         """Write the new generation beside the live one."""
         counts = {
-            report.name: SourceCount(report.documents, report.passages)
+            report.name: SourceCount(report.documents, report.passages, report.version)
             for report in summary.sources
             if report.documents
         }
@@ -309,6 +310,8 @@ def _count(
         report.documents = by_documents[report.name]
         report.passages = by_passages[report.name]
         theirs = [document for document in folded if document.source == report.name]
+        versions = {document.version for document in theirs}
+        report.version = versions.pop() if len(versions) == 1 else ""
         report.folded = SourceCount(len(theirs), sum(len(list(split(it))) for it in theirs))
     summary.documents, summary.passages = len(documents), len(passages)
 

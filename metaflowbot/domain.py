@@ -38,8 +38,8 @@ class Document:
 
     `id` is stable for good (see the contract's table of ids). `defines` are the dotted names of
     the API objects for which this document is the reference, e.g. `metaflow.Run.data`. `version`
-    says which Metaflow version or date the text speaks of, '' where unknown. `channel` is the id of
-    the only Slack channel in which the text may be shown, '' where it may be shown anywhere.
+    says which Metaflow version, date or commit the text is of, '' where unknown. `channel` is the
+    id of the only Slack channel in which the text may be shown, '' where it may be shown anywhere.
     """
 
     id: str

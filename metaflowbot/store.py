@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from metaflowbot.domain import Answer, Citation, Feedback, Turn, Usage, Verdict
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
+from metaflowbot.threads import Threads, without_name
 
 MAX_ATTEMPTS = 5
 _BUSY_SECONDS = 10
@@ -80,10 +81,14 @@ class InboxHealth:
 
 
 class Store:
-    """One database, safe to share between threads. `Store.open` makes it, `close` ends it."""
+    """One database, safe to share between threads. `Store.open` makes it, `close` ends it.
+
+    `threads` is what was seen of Slack's threads, with the reviews of them.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.threads = Threads(self._begin)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -175,7 +180,7 @@ class Store:
     def forget(self, person: str) -> Mapping[str, int]:
         """Erase one person's rows everywhere, and other people's verdicts on their answers.
 
-        Returns the number of erased rows by table.
+        Returns the number of erased rows by table. Reviews of threads stay, without their name.
         """
         theirs = sa.select(ANSWERS.c.id).where(ANSWERS.c.person == person)
         erase = {
@@ -187,6 +192,7 @@ class Store:
         }
         with self._begin() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
+            connection.execute(without_name(person))
         if self._engine.dialect.name == "sqlite":
             self._empty_the_log()
         return counts

@@ -126,6 +126,14 @@ def test_off_topic_the_bot_abstains_and_names_the_nearest_pages(
     assert answer.confidence < ABSTAIN_BELOW
 
 
+def test_a_question_about_a_name_that_does_not_exist_is_answered_with_just_that(
+    keyless: Answerer,
+) -> None:
+    answer = asked(keyless, "how do I retry on another node with @gpu_pool?")
+    assert answer.abstained
+    assert answer.text.startswith("I know of no `@gpu_pool` in Metaflow")
+
+
 def test_without_anything_to_search_the_bot_abstains(keyless: Answerer) -> None:
     answer = asked(keyless, Question(RETRY, sources=frozenset({"nosuch"})))
     assert answer.abstained

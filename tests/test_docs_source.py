@@ -335,6 +335,15 @@ def test_a_repository_is_cloned_and_read(repository: Repository, tmp_path: Path)
     assert (set(documents), omitted) == ({"docs/one.md"}, {})
 
 
+def test_every_page_says_which_commit_it_is_of(repository: Repository, tmp_path: Path) -> None:
+    documents, _ = read(repository.url, tmp_path / "cache")
+    first = documents["docs/one.md"].version
+    repository.publish(two="text")
+    documents, _ = read(repository.url, tmp_path / "cache")
+    assert re.fullmatch("[0-9a-f]{12}", first)
+    assert {document.version for document in documents.values()} & {first} == set()
+
+
 def test_a_clone_is_brought_up_to_date(repository: Repository, tmp_path: Path) -> None:
     read(repository.url, tmp_path / "cache")
     repository.publish(one="new text", two="text")

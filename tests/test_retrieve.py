@@ -147,3 +147,20 @@ def test_any_text_can_be_searched_for(retriever: Retriever, text: str) -> None:
     search = retriever.search(Question(text))
     assert len(search.hits) == len(DOCUMENTS)
     assert all(abs(hit.score) < 1e6 for hit in search.hits)
+
+
+@pytest.mark.parametrize(
+    ("question", "unknown"),
+    [
+        ("how do I set the pool of @gpu_pool?", ("@gpu_pool",)),
+        ("is there a current.max_workers?", ("current.max_workers",)),
+        ("what is METAFLOW_MAGIC_MODE for", ("METAFLOW_MAGIC_MODE",)),
+        ("does @retry work with @kubernetes and METAFLOW_DATASTORE_SYSROOT_S3?", ()),
+        ("mail me at ann@example.org about @retry", ()),
+        ("why does this fail?\n```\n@my_own_decorator\n@step\n```", ()),
+    ],
+)
+def test_names_that_stand_nowhere_are_told(
+    retriever: Retriever, question: str, unknown: tuple[str, ...]
+) -> None:
+    assert retriever.search(Question(question)).unknown == unknown

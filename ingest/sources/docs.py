@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -56,11 +56,14 @@ class DocsSource:
             folder = Path(self.location).expanduser()
         root, tree = _find_tree(folder, shown)
         found = False
+        version = _commit(root)
         unreadable: list[OSError] = []
         for path in _files(tree, unreadable.append):
             result = self._read_file(path, root)
-            if result is not None:
-                found = found or isinstance(result, Document)
+            if isinstance(result, Document):
+                found = True
+                yield replace(result, version=version)
+            elif result is not None:
                 yield result
         for error in unreadable:
             what = Path(error.filename).relative_to(root).as_posix()
@@ -156,6 +159,14 @@ def _title_from(identity: str) -> str:
     path = identity.rsplit(".", 1)[0].split("/")
     name = path[-2] if path[-1].lower() in ("readme", "index") and len(path) > 1 else path[-1]
     return name.replace("-", " ").replace("_", " ").capitalize()
+
+
+def _commit(root: Path) -> str:
+    """The commit of a git checkout, '' for a folder that is none."""
+    try:
+        return _git("rev-parse", "--short=12", "HEAD", at=root) if (root / ".git").exists() else ""
+    except SourceError:
+        return ""
 
 
 def _is_url(location: str) -> bool:

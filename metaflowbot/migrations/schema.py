@@ -80,3 +80,27 @@ INBOX = sa.Table(
     sa.Column("due_at", UtcTime, nullable=False),
     sa.Index("ix_inbox_turn", "state", "due_at"),
 )
+# `state` is as the evidence has it: resolved, unresolved or quarantined. A review has a key of its
+# own, without a reference: it holds on when its thread is not read for a while.
+SEEN_THREADS = sa.Table(
+    "seen_threads",
+    METADATA,
+    sa.Column("key", PlainText, primary_key=True),
+    sa.Column("title", PlainText, nullable=False),
+    sa.Column("url", PlainText, nullable=False),
+    sa.Column("state", PlainText, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("evidence", sa.JSON, nullable=False),
+    sa.Column("why", PlainText, nullable=False),
+    sa.Column("channel", PlainText, nullable=False),
+    sa.Column("channel_id", PlainText, nullable=False),
+    sa.Column("private", sa.Boolean, nullable=False),
+)
+THREAD_REVIEWS = sa.Table(
+    "thread_reviews",
+    METADATA,
+    sa.Column("key", PlainText, primary_key=True),
+    sa.Column("verdict", PlainText, nullable=False),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("reviewed_at", UtcTime, nullable=False),
+)
