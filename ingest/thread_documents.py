@@ -17,6 +17,7 @@ from ingest.mrkdwn import to_markdown
 from ingest.scrub import scrub
 from ingest.threads import Message, Resolution, Thread
 from metaflowbot.domain import Document, Section
+from metaflowbot.threads import SeenThread, ThreadState
 
 _TITLE_LENGTH = 120
 # A single word that many threads without that person use is a word first, and a name second.
@@ -125,6 +126,25 @@ class ThreadWriter:
             version=_version(answers, asked, [text for _, text in answered]),
         )
         return document, removed
+
+    def seen(self, thread: Thread, resolution: Resolution, *, private: bool) -> SeenThread:
+        """What maintainers are told of a thread; nothing of a message to an assistant is in it."""
+        found: ThreadState = "resolved" if resolution.resolved else "unresolved"
+        messages = [*self._question(thread, resolution), *thread.replies]
+        spoken = (message for message in messages if message.ts not in resolution.commands)
+        texts = (self._text(message, thread, Counter()) for message in spoken)
+        return SeenThread(
+            key=thread.key,
+            title=_title([next(filter(None, texts), "")]),
+            url=self.permalink(thread),
+            state="quarantined" if resolution.commands else found,
+            confidence=resolution.confidence,
+            evidence=resolution.evidence,
+            why=resolution.why_not,
+            channel=thread.channel,
+            channel_id=thread.channel_id,
+            private=private,
+        )
 
     def permalink(self, thread: Thread) -> str:
         """The thread in Slack; through Slack's own redirect where the workspace is not known."""

@@ -12,11 +12,15 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ingest.remarks import Remark, is_question, is_technical, old_answer, read
+
+if TYPE_CHECKING:
+    from metaflowbot.threads import ReviewVerdict
 
 CHECKS = frozenset(
     "white_check_mark heavy_check_mark ballot_box_with_check check check_mark checkmark "
@@ -125,6 +129,43 @@ def resolve(thread: Thread, maintainers: Collection[str]) -> Resolution:
     return Resolution(True, confidence, evidence, answers, commands=commands)
 
 
+def reviewed(
+    thread: Thread,
+    resolution: Resolution,
+    verdict: ReviewVerdict | None,
+    maintainers: Collection[str],
+) -> Resolution:
+    """What counts in the end: `resolved` says whether the thread is to become a document.
+
+    Unless a person approved it, one that addresses an assistant is not; rejected ones never are.
+    """
+    if verdict == "rejected":
+        return replace(resolution, resolved=False, why_not="rejected in review")
+    if verdict == "approved":
+        return _approved(thread, resolution, frozenset(maintainers))
+    if resolution.commands:
+        why_not = "held back for review: it addresses an assistant"
+        return replace(resolution, resolved=False, why_not=why_not)
+    why_not = resolution.why_not and f"not resolved: {resolution.why_not}"
+    return replace(resolution, why_not=why_not)
+
+
+def _approved(thread: Thread, resolution: Resolution, maintainers: frozenset[str]) -> Resolution:
+    """With the answers for which there is evidence, else all that could be one: others' words
+    first, the asker's own where there are none.
+    """
+    if resolution.resolved:
+        return resolution
+    remarks = {message.ts: read(message.text) for message in (thread.root, *thread.replies)}
+    weighing = _Weighing(thread, maintainers, remarks)
+    possible = [reply for reply in weighing.replies if weighing.could_answer(reply)]
+    others = [reply for reply in possible if reply.author != thread.asker]
+    answers = weighing.answers or {reply.ts for reply in others or possible}
+    if not answers:
+        return replace(resolution, why_not="approved in review, but nothing in it is an answer")
+    return replace(resolution, resolved=True, answers=tuple(sorted(answers, key=float)))
+
+
 def _out_of_scope(
     thread: Thread, maintainers: Collection[str], remarks: Mapping[str, Remark]
 ) -> str:
@@ -166,7 +207,7 @@ class _Weighing:
                 asker_spoke = True
                 if reply.ts not in self.rejected:
                     self._asker_says(reply, self._meant(offered))
-            elif self._could_answer(reply):
+            elif self.could_answer(reply):
                 offered = [] if asker_spoke else offered
                 offered.append(reply)
                 asker_spoke = False
@@ -205,7 +246,7 @@ class _Weighing:
             start -= 1
         return self.replies[start:place]
 
-    def _could_answer(self, reply: Message) -> bool:
+    def could_answer(self, reply: Message) -> bool:
         """What the asker marked is an answer in whatever words: "did you set …?" often is."""
         remark = self.remarks[reply.ts]
         is_marked = self.asker in reply.checked_by - {reply.author}
@@ -262,7 +303,7 @@ class _Weighing:
         for place in reversed(range(len(self.replies))):
             reply = self.replies[place]
             remark = self.remarks[reply.ts]
-            answers = self._could_answer(reply) and remark.substance >= 6
+            answers = self.could_answer(reply) and remark.substance >= 6
             if answers and reply.author in self.maintainers - {self.asker}:
                 break
         else:
@@ -278,9 +319,7 @@ class _Weighing:
         """Add what belongs to an answer: its author's messages right before and after it, and what
         its author stated earlier, if that is a maintainer.
         """
-        usable = [
-            self._could_answer(reply) and reply.author != self.asker for reply in self.replies
-        ]
+        usable = [self.could_answer(reply) and reply.author != self.asker for reply in self.replies]
         runs = list(enumerate(pairwise(self.replies)))
         for place, (first, second) in [*runs, *reversed(runs)]:
             if first.author == second.author and usable[place] and usable[place + 1]:
