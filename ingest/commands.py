@@ -1,4 +1,4 @@
-"""The commands `ingest` and `up`, which join the command line by an entry point."""
+"""The commands `ingest`, `up` and `threads`, which join the command line by an entry point."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingest import review
 from ingest.check import MAX_SHRINK
 from metaflowbot import settings as settings_module
 from metaflowbot.cli import AsJson, Host, Port, print_json
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("ingest")(ingest)
     app.command("up")(up)
+    app.add_typer(review.app, name="threads")
 
 
 def ingest(
