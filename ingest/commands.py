@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,6 +124,7 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     from ingest.sources.api_reference import ApiReference
     from ingest.sources.docs import DocsSource
     from ingest.sources.labs import LabsSource
+    from ingest.sources.slack_api import SlackApi
     from ingest.sources.slack_export import SlackExport
 
     docs, labs = settings.sources.docs, settings.sources.labs
@@ -132,9 +134,23 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     if location := named.get("labs", labs.location):
         yield LabsSource(location)
     slack = settings.sources.slack
-    if location := named.get("slack", slack.location):
-        people = tuple(person for person in settings.trenches.maintainers if person[:1] in "UW")
-        yield SlackExport(location, slack.channels, people)
+    people = tuple(person for person in settings.trenches.maintainers if person[:1] in "UW")
+    if settings.reads_workspace and "slack" not in named:
+        yield SlackApi(
+            settings,
+            cache / "slack",
+            people,
+            reviews=review.verdicts(settings),
+            note=partial(review.note, settings),
+        )
+    elif location := named.get("slack", slack.location):
+        yield SlackExport(
+            location,
+            slack.channels,
+            people,
+            reviews=review.verdicts(settings),
+            note=partial(review.note, settings),
+        )
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:

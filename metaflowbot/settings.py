@@ -65,6 +65,8 @@ class LabsSource(_Table):
 
 
 class SlackSource(_Table):
+    """An export (ZIP or folder), or "slack": the live workspace, through its Web API."""
+
     location: str = ""
     channels: tuple[str, ...] = ()
 
@@ -165,6 +167,13 @@ class Settings(_Table):
             return "socket"
         return "http" if self.slack_signing_secret.get_secret_value() else "off"
 
+    @property
+    def reads_workspace(self) -> bool:
+        """Whether Slack's threads come from the live workspace rather than from an export."""
+        source = self.sources.slack
+        named = source.channels and self.slack_bot_token.get_secret_value()
+        return source.location == "slack" or bool(named and not source.location)
+
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read metaflowbot.toml and the environment; raise SettingsError on the first wrong setting."""
@@ -227,6 +236,11 @@ def _check_together(settings: Settings) -> None:
     if (app or secret) and not bot:
         name = "SLACK_APP_TOKEN" if app else "SLACK_SIGNING_SECRET"
         raise SettingsError(f"{name} is set without SLACK_BOT_TOKEN: set the bot's token (xoxb-…)")
+    if settings.reads_workspace and not bot:
+        raise SettingsError(
+            "sources.slack.location is 'slack' but SLACK_BOT_TOKEN is not set: set the bot's token "
+            "(xoxb-…), or the location to an export's path"
+        )
     if settings.model.startswith("openai:") and not settings.openai_api_key.get_secret_value():
         raise SettingsError(
             f"METAFLOWBOT_CHAT_MODEL is '{settings.model}' but OPENAI_API_KEY is not set: "

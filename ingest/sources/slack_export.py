@@ -8,20 +8,21 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from ingest.sources import Omission
-from ingest.sources.slack_messages import SlackMessage, User, threads
-from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
-from ingest.threads import Message, Thread, infer_maintainers, resolve, superseded
+from ingest.sources.slack_messages import SlackMessage, threads
+from ingest.sources.slack_reading import Conversation, Note, Reading, no_message
+from ingest.threads import Message, Thread
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
+from metaflowbot.threads import ReviewVerdict
 
 _MAX_FILE_BYTES = 100_000_000
 _MAX_TOTAL_BYTES = 2_000_000_000
@@ -41,13 +42,16 @@ class SlackExport:
     `channels` names what to read, by name or id; empty means every public channel. Private
     channels and direct messages are read only when named, and may be shown only there.
     `maintainers` are user ids; empty means that they are inferred from the export. Nothing of the
-    people in `opted_out` (ids) is read.
+    people in `opted_out` (ids) is read. `reviews` are maintainers' rulings by the thread's key;
+    `note` is given all threads that were read, as the evidence has them.
     """
 
     location: str
     channels: tuple[str, ...] = ()
     maintainers: tuple[str, ...] = ()
     opted_out: tuple[str, ...] = ()
+    reviews: Mapping[str, ReviewVerdict] = field(default_factory=dict)
+    note: Note | None = None
     name: str = "slack"
 
     def read(self) -> Iterator[Document | Omission]:
@@ -55,37 +59,11 @@ class SlackExport:
 
         Raises SourceError when the export as a whole can't be read.
         """
+        reading = Reading(frozenset(self.opted_out))
         with _open(self.location) as files:
-            reading = _Reading(files, frozenset(self.opted_out))
-            reading.read(self.channels)
-        yield from reading.omissions
-        yield from self._documents(reading)
-
-    def _documents(self, reading: _Reading) -> Iterator[Document | Omission]:
-        maintainers = frozenset(self.maintainers) or infer_maintainers(reading.threads)
-        names = known_names(reading.names)
-        people = People(maintainers, names, ordinary_words(names, reading.threads))
-        writer = ThreadWriter(people, _workspace(reading.threads))
-        resolutions = {thread.key: resolve(thread, maintainers) for thread in reading.threads}
-        kept = [thread for thread in reading.threads if resolutions[thread.key].resolved]
-        newer = superseded([(thread, resolutions[thread.key]) for thread in kept])
-        by_key = {thread.key: thread for thread in kept}
-        removed: Counter[str] = Counter()
-        for thread in reading.threads:
-            resolution = resolutions[thread.key]
-            if resolution.commands:
-                yield Omission(thread.key, "held back for review: it addresses an assistant")
-            elif resolution.resolved:
-                later = by_key.get(newer.get(thread.key, ""))
-                document, counts = writer.document(thread, resolution, later)
-                removed.update(counts)
-                private = thread.channel_id in reading.private
-                yield replace(document, channel=thread.channel_id) if private else document
-            elif not thread.root.notice:
-                yield Omission(thread.key, f"not resolved: {resolution.why_not}")
-        if removed:
-            told = ", ".join(f"{count} {kind}" for kind, count in sorted(removed.items()))
-            yield Omission(told, "secrets and personal data in threads")
+            _Reader(files, reading).read(self.channels)
+        workspace = _workspace(reading.threads)
+        yield from reading.documents(self.maintainers, workspace, self.reviews, self.note)
 
 
 @dataclass
@@ -188,62 +166,40 @@ def _entry_fault(entry: zipfile.ZipInfo) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Conversation:
-    id: str
-    name: str
-    public: bool
-
-    def is_named(self, names: Collection[str]) -> bool:
-        return bool({self.id, self.name} & {name.lstrip("#") for name in names})
-
-
-@dataclass
-class _Reading:
-    """What was read of an export: its threads, people's names, and what could not be read."""
+class _Reader:
+    """Reads an export's files into `reading`."""
 
     files: _Files
-    opted_out: frozenset[str]
-    threads: list[Thread] = field(default_factory=list)
-    names: dict[str, frozenset[str]] = field(default_factory=dict)
-    omissions: list[Omission] = field(default_factory=list)
-    bots: set[str] = field(default_factory=lambda: {"USLACKBOT"})
-    private: set[str] = field(default_factory=set)
+    reading: Reading
 
     def read(self, channels: tuple[str, ...]) -> None:
         conversations = self._conversations()
-        self._users()
+        for entry in self._entries("users.json"):
+            self.reading.meet(entry)
         for conversation in conversations:
             if conversation.is_named(channels) if channels else conversation.public:
                 self._channel(conversation)
-                if not conversation.public:
-                    self.private.add(conversation.id)
         for name in channels:
             if not any(conversation.is_named([name]) for conversation in conversations):
-                self.omissions.append(Omission(name, "there is no such channel in the export"))
+                self._omit(name, "there is no such channel in the export")
 
-    def _conversations(self) -> list[_Conversation]:
+    def _omit(self, what: str, why: str) -> None:
+        self.reading.omissions.append(Omission(what, why))
+
+    def _conversations(self) -> list[Conversation]:
         if "channels.json" not in self.files.paths:
             raise SourceError("this is no Slack export: there is no channels.json in it")
         found = []
         for path, public in _LISTS.items():
             entries = self._entries(path)
-            if path == "channels.json" and self.omissions:
-                raise SourceError(f"the export can't be read: {self.omissions[0].what}")
+            if path == "channels.json" and self.reading.omissions:
+                fault = self.reading.omissions[0].what
+                raise SourceError(f"the export can't be read: {fault}")
             for entry in entries:
                 identity = str(entry.get("id") or "")
                 name = str(entry.get("name") or identity)
-                found.append(_Conversation(identity or name, name, public))
+                found.append(Conversation(identity or name, name, public))
         return found
-
-    def _users(self) -> None:
-        for entry in self._entries("users.json"):
-            try:
-                user = User.model_validate(entry)
-            except ValidationError:
-                continue
-            self.names[user.id] = user.names()
-            if user.is_bot:
-                self.bots.add(user.id)
 
     def _entries(self, path: str) -> list[dict[str, Any]]:
         """The objects of one JSON file; one that is not there has none."""
@@ -269,10 +225,10 @@ class _Reading:
             what = f"{path}, line 1: {error}"
         else:
             return value
-        self.omissions.append(Omission(what, why))
+        self._omit(what, why)
         return []
 
-    def _channel(self, conversation: _Conversation) -> None:
+    def _channel(self, conversation: Conversation) -> None:
         messages: list[Message] = []
         root_of: dict[str, str] = {}
         folders = {conversation.name, conversation.id}
@@ -282,7 +238,7 @@ class _Reading:
                 for place, entry in enumerate(self._json(path), 1):
                     self._message(f"{path}, message {place}", entry, messages, root_of)
         found = threads(conversation.id, conversation.name, messages, root_of)
-        self.threads += [self._without(thread) for thread in found if self._may_read(thread)]
+        self.reading.keep(conversation, found)
 
     def _message(
         self, where: str, entry: object, messages: list[Message], root_of: dict[str, str]
@@ -290,36 +246,12 @@ class _Reading:
         try:
             sent = SlackMessage.model_validate(entry)
         except ValidationError as error:
-            field_name = ".".join(map(str, error.errors()[0]["loc"])) or "it"
-            self.omissions.append(Omission(f"{where}: {field_name}", "not a message of Slack"))
+            self.reading.omissions.append(no_message(where, error))
             return
-        if sent.user and sent.user_profile and sent.user not in self.names:
-            self.names[sent.user] = sent.user_profile.names()
-        messages.append(sent.message(self.bots))
+        if sent.user and sent.user_profile and sent.user not in self.reading.names:
+            self.reading.names[sent.user] = sent.user_profile.names()
+        messages.append(sent.message(self.reading.bots))
         root_of[sent.ts] = sent.root_ts
-
-    def _may_read(self, thread: Thread) -> bool:
-        return thread.asker not in self.opted_out and not _is_empty(thread)
-
-    def _without(self, thread: Thread) -> Thread:
-        """The thread without what people who opted out wrote or marked."""
-        if not self.opted_out:
-            return thread
-        root, *replies = (
-            _unmarked(message, self.opted_out)
-            for message in (thread.root, *thread.replies)
-            if message.author not in self.opted_out
-        )
-        return Thread(thread.channel_id, thread.channel, root, tuple(replies))
-
-
-def _is_empty(thread: Thread) -> bool:
-    return thread.root.deleted and all(reply.deleted for reply in thread.replies)
-
-
-def _unmarked(message: Message, people: frozenset[str]) -> Message:
-    reactions = {name: who - people for name, who in message.reactions.items()}
-    return replace(message, reactions=reactions)
 
 
 def _workspace(found: list[Thread]) -> str:

@@ -1,0 +1,397 @@
+"""Promises of the back-fill through Slack's Web API, made to a stateful double over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ingest import commands
+from ingest.sources import Omission
+from ingest.sources.slack_api import SlackApi
+from ingest.sources.slack_export import SlackExport
+from metaflowbot.domain import Document
+from metaflowbot.errors import SettingsError, SourceError
+from metaflowbot.settings import Settings, SlackSource, Sources, load
+from tests.slack_double import SlackDouble
+from tests.slack_double.people import described
+from tests.slack_double.workspace import Channel, User
+
+CORPUS = Path(__file__).parent / "corpus" / "slack-export"
+KINDS = {"channels.json": "channel", "groups.json": "group"}
+DAY = 24 * 3600
+START = "from metaflowbot.cli import main; main()"
+QUESTION = "why does `train` fail with an error?"
+ANSWER = "set `@retry` on the step"
+
+
+class Place:
+    """A workspace and the back-fill of it, with a home of its own."""
+
+    def __init__(self, slack: SlackDouble, home: Path) -> None:
+        self.slack = slack
+        self.cache = home / "cache" / "sources" / "slack"
+        self.home = home
+        self.api_url = slack.api_url
+        self.asker, self.helper = slack.add_user("asker"), slack.add_user("helper")
+        self.now = time.time()
+
+    def channel(self, name: str = "ask", kind: Any = "channel") -> str:
+        return self.slack.add_channel(name, [self.asker, self.slack.bot_user_id], kind)
+
+    def asked(self, channel: str, days_ago: float, question: str = QUESTION) -> str:
+        """A question that has one answer, which nothing marks yet."""
+        at = self.now - days_ago * DAY
+        root = self.slack.say(channel, self.asker, question, at=at)
+        self.slack.say(channel, self.helper, ANSWER, root, at=at + 60)
+        return root
+
+    def marked(self, channel: str, root: str) -> str:
+        """The asker marks the answer; its ts."""
+        answer = str(self.slack.thread(channel, root)[1]["ts"])
+        self.slack.react(channel, answer, self.asker, "white_check_mark")
+        return answer
+
+    def resolved(self, channel: str, days_ago: float, question: str = QUESTION) -> str:
+        root = self.asked(channel, days_ago, question)
+        self.marked(channel, root)
+        return root
+
+    def settings(self, channels: tuple[str, ...] = ()) -> Settings:
+        return Settings(
+            home=self.home,
+            slack_bot_token=SecretStr(self.slack.bot_token),
+            slack_api_url=self.api_url,
+            sources=Sources(slack=SlackSource(location="slack", channels=channels)),
+        )
+
+    def read(self, *channels: str, **options: Any) -> tuple[dict[str, Document], dict[str, str]]:
+        """Documents by id, and why each omission was made."""
+        found = list(SlackApi(self.settings(channels), self.cache, **options).read())
+        documents = {it.id: it for it in found if isinstance(it, Document)}
+        return documents, {it.what: it.why for it in found if isinstance(it, Omission)}
+
+    def on_disk(self) -> str:
+        return "".join(path.read_text(encoding="utf-8") for path in self.cache.iterdir())
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackDouble]:
+    with SlackDouble() as double:
+        yield double
+
+
+@pytest.fixture
+def place(slack: SlackDouble, tmp_path: Path) -> Place:
+    return Place(slack, tmp_path / "home")
+
+
+def text(document: Document) -> str:
+    return "\n".join([document.title, *(section.text for section in document.sections)])
+
+
+def settle(slack: SlackDouble) -> None:
+    """Put the corpus of the export's tests into the workspace."""
+    for user in json.loads((CORPUS / "users.json").read_text(encoding="utf-8")):
+        slack.workspace.users[user["id"]] = User(user["id"], user["name"], bool(user.get("is_bot")))
+    for listing, kind in KINDS.items():
+        for entry in json.loads((CORPUS / listing).read_text(encoding="utf-8")):
+            members = [slack.bot_user_id]
+            channel = Channel(entry["id"], entry["name"], kind, members, 0)  # type: ignore[arg-type]
+            for day in sorted((CORPUS / entry["name"]).glob("*.json")):
+                words = day.read_text(encoding="utf-8").replace("garden.slack", "double.slack")
+                channel.messages |= {it["ts"]: it for it in json.loads(words) if "ts" in it}
+            slack.workspace.channels[channel.id] = channel
+
+
+def exported(slack: SlackDouble, folder: Path) -> Path:
+    """The workspace as an export has it."""
+    channels = [c for c in slack.workspace.channels.values() if c.kind == "channel"]
+    private = [c for c in slack.workspace.channels.values() if c.kind == "group"]
+    users = [described(slack.workspace, user) for user in slack.workspace.users.values()]
+    files: dict[str, list[Any]] = {
+        "channels.json": [{"id": c.id, "name": c.name} for c in channels],
+        "groups.json": [{"id": c.id, "name": c.name} for c in private],
+        "users.json": users,
+        **{f"{c.name}/2024-01-01.json": slack.messages(c.id) for c in [*channels, *private]},
+    }
+    for name, value in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def without_cursors(upstream: str) -> Iterator[str]:
+    """A Slack that says that there are more pages, and never where the next one begins."""
+
+    class Relay(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            url = upstream + self.path.removeprefix("/api/")
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            named = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
+            with urllib.request.urlopen(urllib.request.Request(url, body, named)) as answer:
+                page = json.load(answer)
+            page["response_metadata"] = {"next_cursor": ""}
+            data = json.dumps(page).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/api/"
+    server.shutdown()
+    server.server_close()
+
+
+# The same documents
+
+
+def test_the_web_api_gives_the_documents_that_an_export_gives(place: Place, tmp_path: Path) -> None:
+    settle(place.slack)
+    export = str(exported(place.slack, tmp_path / "export"))
+    for channels in ((), ("ask", "dev", "private-room")):
+        expected = [it for it in SlackExport(export, channels).read() if isinstance(it, Document)]
+        assert len(expected) > 1
+        first, again = place.read(*channels)[0], place.read(*channels)[0]
+        assert first == again == {document.id: document for document in expected}
+
+
+def test_private_channels_are_read_only_when_named_and_stay_where_they_are(place: Place) -> None:
+    den = place.channel("den", "group")
+    root = place.resolved(den, 1)
+    assert place.read()[0] == {}
+    documents, _ = place.read("#den")
+    assert documents[f"slack:den/{root}"].channel == den
+
+
+def test_what_cant_be_read_is_named_and_the_rest_is_kept(place: Place) -> None:
+    ask = place.channel()
+    root = place.resolved(ask, 1)
+    place.slack.add_channel("closed", [place.asker])
+    documents, omissions = place.read("ask", "closed", "aks")
+    assert set(documents) == {f"slack:ask/{root}"}
+    assert omissions["closed"] == "the bot is not in this channel: invite it"
+    assert "there is no such channel" in omissions["aks"]
+
+
+def test_nothing_of_people_who_opted_out_is_read_or_kept(place: Place) -> None:
+    ask = place.channel()
+    place.resolved(ask, 1)
+    place.read()
+    assert place.helper in place.on_disk()
+    assert place.read(opted_out=(place.helper,))[0] == {}
+    assert "@retry" not in place.on_disk()
+    assert place.read(opted_out=(place.asker,))[0] == {}
+    assert "train" not in place.on_disk()
+
+
+def test_no_secret_is_kept_on_disk(place: Place) -> None:
+    ask = place.channel()
+    value = "ghp_" + "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j"
+    signature = "https://x.example/f?a=1&amp;sig=Zm9vYmFyYmF6cXV4"
+    place.resolved(ask, 1, f"{QUESTION} {value} password=ab&lt;cd9x jo@example.com {signature}")
+    documents, omissions = place.read()
+    everything = place.on_disk() + str((documents, omissions))
+    for secret in (value, "cd9x", "jo@example.com", "Zm9vYmFy"):
+        assert secret not in everything
+    assert "github token" in everything
+
+
+# What a later run sees
+
+
+def test_a_later_run_reads_only_the_last_week_again(place: Place) -> None:
+    ask = place.channel()
+    roots = [place.resolved(ask, days) for days in (30, 20, 3, 1)]
+    before = place.read()[0]
+    assert len(before) == 4
+    place.slack._api.calls.clear()
+    assert place.read()[0] == before
+    asked = [call.arguments["ts"] for call in place.slack.calls_of("conversations.replies")]
+    assert sorted(asked) == sorted(roots[2:])
+
+
+def test_reactions_edits_and_deletions_of_the_last_week_reach_the_documents(place: Place) -> None:
+    ask = place.channel()
+    late, edited, deleted = (place.asked(ask, days) for days in (3, 2, 1))
+    answer = place.marked(ask, edited)
+    gone = [place.marked(ask, deleted), deleted]
+    assert set(place.read()[0]) == {f"slack:ask/{edited}", f"slack:ask/{deleted}"}
+    place.marked(ask, late)
+    place.slack.edit(ask, answer, "set `@timeout` on the step")
+    for ts in gone:
+        place.slack.delete(ask, ts)
+    documents = place.read()[0]
+    assert set(documents) == {f"slack:ask/{late}", f"slack:ask/{edited}"}
+    assert "@timeout" in text(documents[f"slack:ask/{edited}"])
+    assert deleted not in place.on_disk()
+
+
+def test_a_reply_shown_to_the_channel_brings_in_its_older_thread(place: Place) -> None:
+    ask = place.channel()
+    root = place.asked(ask, 30)
+    place.asked(ask, 1)
+    place.read()
+    place.marked(ask, root)
+    reply = place.slack.say(ask, place.asker, "that worked, thanks!", root)
+    place.slack.workspace.channels[ask].messages[reply]["subtype"] = "thread_broadcast"
+    assert set(place.read()[0]) == {f"slack:ask/{root}"}
+
+
+def test_what_was_kept_of_a_channel_no_longer_read_is_deleted(place: Place) -> None:
+    ask, other = place.channel(), place.channel("other")
+    place.read()
+    assert {path.stem for path in place.cache.iterdir()} == {ask, other}
+    place.read("other")
+    assert {path.stem for path in place.cache.iterdir()} == {other}
+
+
+# Trouble
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_ended(place: Place) -> None:
+    ask = place.channel()
+    older = place.resolved(ask, 100)
+    chat(place, ask)
+    for _ in range(2):
+        place.slack.fail_next("conversations.replies", error="access_denied")
+        with pytest.raises(SourceError, match=r"conversations\.replies \(access_denied\)"):
+            place.read()
+    assert "chat 0" in place.on_disk()
+    newer = place.resolved(ask, 0)
+    place.slack._api.calls.clear()
+    assert set(place.read()[0]) == {f"slack:ask/{older}", f"slack:ask/{newer}"}
+    resumed, anew, *_ = place.slack.calls_of("conversations.history")
+    assert float(resumed.arguments["latest"]) < place.now - DAY
+    assert float(anew.arguments["latest"]) > place.now
+
+
+def chat(place: Place, channel: str) -> None:
+    """Talk that fills the first page of the history and a part of the second."""
+    for minute in range(150):
+        place.slack.say(channel, place.asker, f"chat {minute}", at=place.now - DAY - minute * 60)
+
+
+def test_a_file_cut_short_by_a_kill_does_no_harm(place: Place) -> None:
+    ask = place.channel()
+    place.resolved(ask, 1)
+    before = place.read()[0]
+    path = place.cache / f"{ask}.jsonl"
+    for size in (0, 1, path.stat().st_size // 2, path.stat().st_size - 3):
+        os.truncate(path, size)
+        assert place.read()[0] == before
+
+
+def test_pages_without_cursors_end_nothing_early(place: Place) -> None:
+    ask = place.channel()
+    root = place.resolved(ask, 3)
+    chat(place, ask)
+    with without_cursors(place.slack.api_url) as place.api_url:
+        assert set(place.read()[0]) == {f"slack:ask/{root}"}
+
+
+def test_a_rate_limit_is_waited_out_and_a_long_one_is_said_at_once(place: Place) -> None:
+    ask = place.channel()
+    root = place.resolved(ask, 1)
+    place.slack.fail_next("conversations.history", retry_after=1)
+    assert set(place.read()[0]) == {f"slack:ask/{root}"}
+    place.slack.fail_next("conversations.history", retry_after=61)
+    with pytest.raises(SourceError, match="what was read is kept"):
+        place.read()
+
+
+def test_slacks_own_fault_is_tried_again(place: Place) -> None:
+    root = place.resolved(place.channel(), 1)
+    place.slack.fail_next("users.list", status=500)
+    assert set(place.read()[0]) == {f"slack:ask/{root}"}
+
+
+def test_a_revoked_token_is_one_clear_line_that_does_not_show_it(place: Place) -> None:
+    place.slack.revoke_token()
+    with pytest.raises(SourceError) as raised:
+        place.read()
+    line = str(raised.value)
+    assert "SLACK_BOT_TOKEN: Slack refuses the token (account_inactive)" in line
+    assert place.slack.bot_token not in line
+    assert "\n" not in line
+
+
+def test_a_missing_scope_is_named(place: Place) -> None:
+    place.slack.scopes.discard("users:read")
+    with pytest.raises(SourceError, match="lacks the scope users:read"):
+        place.read()
+
+
+# How it is asked for
+
+
+@pytest.mark.parametrize(
+    "toml", ["[sources.slack]\nlocation = 'slack'\n", "[sources.slack]\nchannels = ['ask']\n"]
+)
+def test_the_setting_or_a_token_with_channels_chooses_the_web_api(
+    place: Place, tmp_path: Path, toml: str
+) -> None:
+    (tmp_path / "metaflowbot.toml").write_text(toml)
+    environment = {
+        "METAFLOWBOT_CONFIG": str(tmp_path / "metaflowbot.toml"),
+        "METAFLOWBOT_HOME": str(place.home),
+        "SLACK_BOT_TOKEN": place.slack.bot_token,
+        "SLACK_APP_TOKEN": place.slack.app_token,
+        "SLACK_API_URL": place.slack.api_url,
+    }
+    root = place.resolved(place.channel(), 1)
+    (source,) = commands.compose(load(environment), {}, ["slack"]).sources
+    documents = [item.id for item in source.read() if isinstance(item, Document)]
+    assert documents == [f"slack:ask/{root}"]
+    (named,) = commands.compose(load(environment), {"slack": "export.zip"}, ["slack"]).sources
+    assert isinstance(named, SlackExport)
+
+
+def test_the_web_api_without_a_token_is_a_wrong_setting(tmp_path: Path) -> None:
+    config = tmp_path / "metaflowbot.toml"
+    config.write_text("[sources.slack]\nlocation = 'slack'\n")
+    with pytest.raises(SettingsError, match=r"sources\.slack\.location.*SLACK_BOT_TOKEN"):
+        load({"METAFLOWBOT_CONFIG": str(config)})
+
+
+def test_a_refused_token_ends_an_ingest_that_asks_for_slack(place: Place, tmp_path: Path) -> None:
+    place.slack.revoke_token()
+    (tmp_path / "metaflowbot.toml").write_text("[sources.slack]\nlocation = 'slack'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", START, "ingest", "--only", "slack"],
+        cwd=tmp_path,
+        env={
+            "PATH": os.environ["PATH"],
+            "METAFLOWBOT_HOME": str(place.home),
+            "SLACK_BOT_TOKEN": place.slack.bot_token,
+            "SLACK_APP_TOKEN": place.slack.app_token,
+            "SLACK_API_URL": place.slack.api_url,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Slack refuses the token (account_inactive)" in done.stderr
+    assert "Traceback" not in done.stderr
