@@ -310,6 +310,22 @@ def test_pages_without_cursors_end_nothing_early(place: Place) -> None:
         assert set(place.read()[0]) == {f"slack:ask/{root}"}
 
 
+def test_a_thread_is_read_over_all_its_pages_and_named_where_they_end_early(place: Place) -> None:
+    ask = place.channel()
+    root = place.asked(ask, 3)
+    for _ in range(1000):
+        place.slack.say(ask, place.helper, "I see the same", root, at=place.now - DAY)
+    answer = place.slack.say(ask, place.helper, "set `@catch` on the step", root)
+    place.slack.react(ask, answer, place.asker, "white_check_mark")
+    documents, omissions = place.read()
+    assert "@catch" in text(documents[f"slack:ask/{root}"])
+    assert f"ask/{root}" not in omissions
+    found: list[Document | Omission] = []
+    with without_cursors(place.slack.api_url) as place.api_url:
+        found += SlackApi(place.settings(), place.cache).read()
+    assert Omission(f"ask/{root}", "Slack's pages of replies ended early") in found
+
+
 def test_a_rate_limit_is_waited_out_and_a_long_one_is_said_at_once(place: Place) -> None:
     ask = place.channel()
     root = place.resolved(ask, 1)

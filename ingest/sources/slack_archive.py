@@ -116,9 +116,10 @@ class Archive:
 
     def _allowed(self, root_ts: str, messages: Iterable[Kept]) -> list[Kept]:
         found = list(messages)
-        written = [kept for kept in found if kept.message.author not in self._opted_out]
-        asked = any(kept.message.ts == root_ts for kept in found if kept not in written)
-        return [] if asked else written
+        left_out = {kept.message.ts for kept in found if kept.message.author in self._opted_out}
+        if root_ts in left_out:
+            return []
+        return [kept for kept in found if kept.message.ts not in left_out]
 
     def _put(self, root_ts: str, messages: list[Kept]) -> None:
         if messages:
