@@ -294,7 +294,8 @@ def chat(place: Place, channel: str) -> None:
 
 def test_a_file_cut_short_by_a_kill_does_no_harm(place: Place) -> None:
     ask = place.channel()
-    place.resolved(ask, 1)
+    for days in (90, 1):
+        place.resolved(ask, days)
     before = place.read()[0]
     path = place.cache / f"{ask}.jsonl"
     for size in (0, 1, path.stat().st_size // 2, path.stat().st_size - 3):

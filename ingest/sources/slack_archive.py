@@ -71,15 +71,8 @@ class Archive:
         span: Span | None,
     ) -> None:
         """Put a page in, on disk as well: threads replace older readings, those `gone` go."""
-        page = {
-            "threads": {
-                root: [_values(kept) for kept in self._allowed(root, messages)]
-                for root, messages in threads.items()
-            },
-            "gone": list(gone),
-            "newest": newest,
-            "span": asdict(span) if span else None,
-        }
+        allowed = {root: self._allowed(root, messages) for root, messages in threads.items()}
+        page = _page(allowed, gone, newest, span)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(page, ensure_ascii=False) + "\n")
         self._fold(page)
@@ -89,12 +82,12 @@ class Archive:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".partial")
         partial.touch(mode=0o600)
-        state = {"newest": self.newest, "span": asdict(self.span) if self.span else None}
         with partial.open("w", encoding="utf-8") as file:
+            # How far it goes is said last: a file that lost its end is read from Slack again.
             for root, messages in self.threads.items():
-                page = {"threads": {root: list(map(_values, messages))}, "gone": [], **state}
+                page = _page({root: messages}, (), "", None)
                 file.write(json.dumps(page, ensure_ascii=False) + "\n")
-            file.write(json.dumps({"threads": {}, "gone": [], **state}) + "\n")
+            file.write(json.dumps(_page({}, (), self.newest, self.span)) + "\n")
         partial.replace(self._path)
 
     def _load(self) -> None:
@@ -134,6 +127,18 @@ def scrubbed(message: Message, names: frozenset[str] = frozenset()) -> Kept:
     found = scrub(read)
     text = found.text.replace("&", "&amp;").replace(_OPEN, "&lt;").replace(_CLOSE, "&gt;")
     return Kept(replace(message, text=text), found.counts, names)
+
+
+def _page(
+    threads: Mapping[str, Iterable[Kept]], gone: Collection[str], newest: str, span: Span | None
+) -> dict[str, Any]:
+    """A line of the file."""
+    return {
+        "threads": {root: list(map(_values, messages)) for root, messages in threads.items()},
+        "gone": list(gone),
+        "newest": newest,
+        "span": asdict(span) if span else None,
+    }
 
 
 def _values(kept: Kept) -> dict[str, Any]:
