@@ -16,6 +16,8 @@ from metaflowbot.store import Store
 _SCOPES = frozenset(
     {"app_mentions:read", "im:history", "chat:write", "reactions:write", "channels:history"}
 )
+# For reading the public channels' threads, which the manifest has as well.
+_READING_SCOPES = frozenset({"channels:read", "users:read"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,8 @@ def _slack(settings: Settings) -> str:
         return "no tokens are set: the web page and the command line still answer"
     from metaflowbot.slack.app import check_app_token, granted_scopes, web_client
 
-    missing = _SCOPES - granted_scopes(web_client(settings))
+    wanted = _SCOPES | (_READING_SCOPES if settings.reads_workspace else frozenset())
+    missing = wanted - granted_scopes(web_client(settings))
     if missing:
         raise SettingsError(
             f"SLACK_BOT_TOKEN lacks the scopes {', '.join(sorted(missing))}: update the app from "
