@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from metaflowbot import bootstrap
-from metaflowbot.errors import SettingsError
+from metaflowbot.errors import MetaflowbotError, SettingsError
 from metaflowbot.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,6 +110,14 @@ def _run(
 
 
 def _prepare(parts: bootstrap.Parts) -> None:
-    """Load the index before the first question, and say whether it could be."""
+    """Load index and embedding model before the first question, and say whether that worked."""
     missing = parts.bot.missing()
-    say("not ready: " + "; ".join(missing) if missing else f"ready: index {parts.bot.generation()}")
+    if missing:
+        say("not ready: " + "; ".join(missing))
+        return
+    try:
+        parts.bot.search("metaflow")
+    except MetaflowbotError as error:
+        say(f"not ready: {error}")
+        return
+    say(f"ready: index {parts.bot.generation()}")
