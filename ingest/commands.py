@@ -97,6 +97,8 @@ def compose(
     bootstrap.make_home(settings)
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
     sources = [source for source in _sources(settings, named) if source.name in wanted]
+    if "slack" in wanted:
+        sources += _threads(settings, named.get("slack", ""))
     read = {source.name for source in sources}
     index_home = settings.home / "index"
     return Ingest(
@@ -124,8 +126,6 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     from ingest.sources.api_reference import ApiReference
     from ingest.sources.docs import DocsSource
     from ingest.sources.labs import LabsSource
-    from ingest.sources.slack_api import SlackApi
-    from ingest.sources.slack_export import SlackExport
 
     docs, labs = settings.sources.docs, settings.sources.labs
     cache = settings.home / "cache" / "sources"
@@ -133,24 +133,23 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     yield ApiReference()
     if location := named.get("labs", labs.location):
         yield LabsSource(location)
+
+
+def _threads(settings: Settings, export: str) -> Iterator[Source]:
+    """Slack's threads, of which the database holds the reviews: so it is opened only for them."""
+    from ingest.sources.slack_api import SlackApi
+    from ingest.sources.slack_export import SlackExport
+
     slack = settings.sources.slack
     people = tuple(person for person in settings.trenches.maintainers if person[:1] in "UW")
-    if settings.reads_workspace and "slack" not in named:
-        yield SlackApi(
-            settings,
-            cache / "slack",
-            people,
-            reviews=review.verdicts(settings),
-            note=partial(review.note, settings),
-        )
-    elif location := named.get("slack", slack.location):
-        yield SlackExport(
-            location,
-            slack.channels,
-            people,
-            reviews=review.verdicts(settings),
-            note=partial(review.note, settings),
-        )
+    note = partial(review.note, settings)
+    if settings.reads_workspace and not export:
+        cache = settings.home / "cache" / "sources" / "slack"
+        rulings = review.verdicts(settings)
+        yield SlackApi(settings, cache, people, reviews=rulings, note=note)
+    elif location := export or slack.location:
+        rulings = review.verdicts(settings)
+        yield SlackExport(location, slack.channels, people, reviews=rulings, note=note)
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:

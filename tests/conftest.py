@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +39,26 @@ class WordEmbedding:
         for word in re.findall(r"\w+", text.lower()):
             vector[zlib.crc32(word.encode()) % self.dim] += 1.0
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout; anything beside it is an error."""
+        values: dict[str, Any] = json.loads(self.out)
+        return values
+
+    @property
+    def complaint(self) -> str:
+        """The last line on stderr, after what was said of the progress."""
+        return self.err.rstrip().split("\n")[-1]
 
 
 @pytest.fixture(scope="session")

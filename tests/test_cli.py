@@ -9,9 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from metaflowbot import cli
 from metaflowbot.domain import Feedback
 from metaflowbot.index import Index
 from metaflowbot.store import Store
+from tests.conftest import Ended
 from tests.openai_double import OpenAIDouble
 from tests.small_index import OFF_TOPIC, RETRY
 
@@ -35,19 +34,6 @@ FAILURES: dict[str, Callable[[OpenAIDouble], None]] = {
     "cut": lambda server: server.cut_after(0),
     "empty": lambda server: server.reply(""),
 }
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout."""
-        values: dict[str, Any] = json.loads(self.out)
-        return values
 
 
 class Shell:

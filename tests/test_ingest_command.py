@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +11,9 @@ import pytest
 
 from metaflowbot.embedding import MiniLM
 from metaflowbot.index import Index
+from tests.conftest import Ended
 
 NOWHERE = "http://127.0.0.1:9/docs.git"  # the discard port: nothing listens there
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout; anything beside it is an error."""
-        values: dict[str, Any] = json.loads(self.out)
-        return values
-
-    @property
-    def complaint(self) -> str:
-        """The last line on stderr, after what was said of the progress."""
-        return self.err.rstrip().split("\n")[-1]
 
 
 @pytest.fixture(scope="session")
