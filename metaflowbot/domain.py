@@ -153,13 +153,26 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A document that was found for a question, as it is kept with the answer."""
+
+    document_id: str
+    title: str
+    url: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with verified citations, or an abstention.
 
     Every `[n]` in `text` is the `n` of one of `citations`. When `abstained`, the text says that
     the sources do not cover the question and names the nearest pages, which are the citations.
     `confidence` is 0 to 1. `model` is 'none' for an extractive answer. `notice` is one line for
-    the reader when something fell short (a model that did not answer), '' otherwise.
+    the reader when something fell short (a model that did not answer), '' otherwise. `retrieved`
+    is what the search found, best first; `checks` has a line for each thing that a check took out
+    or changed, for maintainers; `checked_with` is the version of Metaflow that the code in the
+    answer was held against, '' where there is none.
     """
 
     id: str
@@ -174,14 +187,21 @@ class Answer:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     usage: Usage = Usage()
     notice: str = ""
+    retrieved: tuple[Retrieved, ...] = ()
+    checks: tuple[str, ...] = ()
+    checked_with: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step on the way to an answer: 'searching', 'reading' (with its hits) or 'checking'."""
+    """A step on the way to an answer: 'searching', 'reading' (with its hits) or 'checking'.
+
+    `asked_before` is a resolved thread that answers the question, known when reading begins.
+    """
 
     step: Literal["searching", "reading", "checking"]
     hits: tuple[Hit, ...] = ()
+    asked_before: Hit | None = None
 
 
 @dataclass(frozen=True, slots=True)

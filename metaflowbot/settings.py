@@ -26,6 +26,8 @@ _ENVIRONMENT = {
     "METAFLOWBOT_CHAT_MODEL": "chat_model",
     "METAFLOWBOT_EMBEDDING_MODEL": "embedding_model",
     "METAFLOWBOT_MODEL_TIMEOUT": "model_timeout",
+    "METAFLOWBOT_FALLBACK_MODEL": "fallback_model",
+    "METAFLOWBOT_PROMPTS": "prompts",
     "METAFLOWBOT_API_TOKEN": "api_token",
     "OPENAI_API_KEY": "openai_api_key",
     "OPENAI_BASE_URL": "openai_base_url",
@@ -33,6 +35,8 @@ _ENVIRONMENT = {
     "SLACK_APP_TOKEN": "slack_app_token",
     "SLACK_SIGNING_SECRET": "slack_signing_secret",
     "SLACK_API_URL": "slack_api_url",
+    "GITHUB_TOKEN": "github_token",
+    "GITHUB_API_URL": "github_api_url",
     "CHROMA_HOST": "chroma_host",
     "CHROMA_PORT": "chroma_port",
     "CHROMA_AUTH_TOKEN": "chroma_auth_token",
@@ -43,6 +47,7 @@ _SECRETS = {
     "slack_bot_token",
     "slack_app_token",
     "slack_signing_secret",
+    "github_token",
     "chroma_auth_token",
     "database_url",
 }
@@ -72,7 +77,14 @@ class SlackSource(_Table):
 
 
 class GitHubSource(_Table):
-    location: str = ""
+    """Repositories whose issues and discussions are read, as "owner/name"."""
+
+    location: str | tuple[str, ...] = ()
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """Every repository that is named; a single one may be given without brackets."""
+        return (self.location,) if isinstance(self.location, str) else self.location
 
 
 class Sources(_Table):
@@ -83,12 +95,52 @@ class Sources(_Table):
 
 
 class Trenches(_Table):
+    """Where and when a question is handed to people; 0 turns a rule off.
+
+    A question is handed on when it stood unanswered for `after_hours`, or was asked `times_asked`
+    times; maintainers are reminded of what nobody moved for `remind_hours`.
+    """
+
     channel: str = ""
     maintainers: tuple[str, ...] = ()
+    after_hours: float = Field(default=0, ge=0)
+    times_asked: int = Field(default=0, ge=0)
+    remind_hours: float = Field(default=48, ge=0)
 
 
 class Channel(_Table):
+    """How the bot behaves in a channel. Empty `sources` and `people` mean all of them."""
+
     answer: Literal["mentions", "questions", "suggest", "off"] = "mentions"
+    sources: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    follow_ups: bool = True
+    language: str = ""
+
+
+class Answers(_Table):
+    """How answers are made with a chat model. A budget in US dollars a day; 0 means no limit.
+
+    `rewrite` and `rerank` each cost one more, short call of the model before it answers.
+    """
+
+    rewrite: bool = False
+    rerank: bool = False
+    daily_budget: float = Field(default=0, ge=0)
+    daily_budget_per_person: float = Field(default=0, ge=0)
+
+
+class Limits(_Table):
+    """Questions in Slack that are answered in an hour; 0 means no limit."""
+
+    person: int = Field(default=30, ge=0)
+    channel: int = Field(default=300, ge=0)
+
+
+class Record(_Table):
+    """For how many days questions and answers are kept; 0 means for good."""
+
+    keep_days: int = Field(default=0, ge=0)
 
 
 class Settings(_Table):
@@ -97,6 +149,8 @@ class Settings(_Table):
     home: Path = Field(default=Path("~/.metaflowbot"), validate_default=True)
     database_url: SecretStr = SecretStr("")
     chat_model: str = ""
+    fallback_model: str = ""
+    prompts: Path | None = None
     embedding_model: str = "local"
     model_timeout: float = Field(default=30.0, gt=0, le=600)
     api_token: SecretStr = SecretStr("")
@@ -106,11 +160,16 @@ class Settings(_Table):
     slack_app_token: SecretStr = SecretStr("")
     slack_signing_secret: SecretStr = SecretStr("")
     slack_api_url: str = "https://slack.com/api/"
+    github_token: SecretStr = SecretStr("")
+    github_api_url: str = "https://api.github.com"
     chroma_host: str = ""
     chroma_port: int = Field(default=8000, gt=0, lt=65536)
     chroma_auth_token: SecretStr = SecretStr("")
     sources: Sources = Sources()
     trenches: Trenches = Trenches()
+    answers: Answers = Answers()
+    limits: Limits = Limits()
+    record: Record = Record()
     channels: Mapping[str, Channel] = Field(default_factory=dict)
 
     @field_validator("home")
@@ -123,7 +182,7 @@ class Settings(_Table):
                 "lies in the home of nobody known: set METAFLOWBOT_HOME to a whole path"
             ) from None
 
-    @field_validator("chat_model", "embedding_model")
+    @field_validator("chat_model", "fallback_model", "embedding_model")
     @classmethod
     def _provider_and_model(cls, value: str) -> str:
         if value in ("", "none", "local") or all(value.partition(":")):

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
-from metaflowbot.domain import Answer, Citation, Feedback, Turn, Usage, Verdict
+from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage, Verdict
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
 from metaflowbot.threads import Threads, without_name
@@ -336,6 +336,8 @@ def _to_answer(row: sa.Row[Any]) -> Answer:
     values = {name: getattr(row, name) for name in Answer.__dataclass_fields__}
     values["citations"] = tuple(Citation(**each) for each in row.citations)
     values["usage"] = Usage(**row.usage)
+    values["retrieved"] = tuple(Retrieved(**each) for each in row.retrieved)
+    values["checks"] = tuple(row.checks)
     return Answer(**values)
 
 

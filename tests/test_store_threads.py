@@ -7,12 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from metaflowbot.errors import NotFoundError
-from metaflowbot.migrations.schema import METADATA
 from metaflowbot.store import Store
 from metaflowbot.threads import SeenThread
 
@@ -90,19 +86,3 @@ def test_who_is_forgotten_leaves_the_review_without_a_name(store: Store, tmp_pat
     review = store.threads.reviews()["ask/1.0"]
     assert (review.verdict, review.person) == ("approved", "")
     assert not any(b"cli:anna" in path.read_bytes() for path in tmp_path.iterdir())
-
-
-def test_a_database_of_the_first_version_gains_the_tables(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/bot.db"
-    Store.open(url).close()
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE seen_threads")
-        connection.exec_driver_sql("DROP TABLE thread_reviews")
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    store = Store.open(url)
-    store.threads.note([THREAD])
-    store.close()
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
-    engine.dispose()

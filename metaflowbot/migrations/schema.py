@@ -51,6 +51,9 @@ ANSWERS = sa.Table(
     sa.Column("timings_ms", sa.JSON, nullable=False),
     sa.Column("usage", sa.JSON, nullable=False),
     sa.Column("notice", PlainText, nullable=False),
+    sa.Column("retrieved", sa.JSON, nullable=False),
+    sa.Column("checks", sa.JSON, nullable=False),
+    sa.Column("checked_with", PlainText, nullable=False),
     sa.Index("ix_answers_place", "channel", "thread", "asked_at"),
 )
 FEEDBACK = sa.Table(
