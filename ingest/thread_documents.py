@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from ingest.mrkdwn import to_markdown
-from ingest.scrub import scrub
 from ingest.threads import Message, Resolution, Thread
 from metaflowbot.domain import Document, Section
+from metaflowbot.scrub import scrub
 from metaflowbot.threads import SeenThread, ThreadState
 
 _TITLE_LENGTH = 120

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ingest.scrub import scrub
+from metaflowbot.scrub import scrub
 
 # Joined here, so that no scanner takes this file's own made-up values for a leak.
 A20, A36 = "Ab3dEf6hIj9lMn2pQr5t", "Ab3dEf6hIj9lMn2pQr5tUv8xYz1bCd4fGh7j"

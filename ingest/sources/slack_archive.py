@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ingest.scrub import scrub
 from ingest.threads import Message
+from metaflowbot.scrub import scrub
 
 # Stand for &lt; and &gt; while a text is scrubbed: bare brackets would make up new tokens.
 _OPEN, _CLOSE = "\ue000", "\ue001"
