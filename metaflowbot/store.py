@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage, Verdict
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
+from metaflowbot.slack_records import SlackRecords, without_person
 from metaflowbot.threads import Threads, without_name
 
 MAX_ATTEMPTS = 5
@@ -83,12 +84,14 @@ class InboxHealth:
 class Store:
     """One database, safe to share between threads. `Store.open` makes it, `close` ends it.
 
-    `threads` is what was seen of Slack's threads, with the reviews of them.
+    `threads` is what was seen of Slack's threads, with the reviews of them; `slack` is what the bot
+    posted in Slack.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self.threads = Threads(self._begin)
+        self.slack = SlackRecords(self._begin)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -193,6 +196,8 @@ class Store:
         with self._begin() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
             connection.execute(without_name(person))
+            for erase_more in without_person(person):
+                connection.execute(erase_more)
         if self._engine.dialect.name == "sqlite":
             self._empty_the_log()
         return counts

@@ -107,3 +107,68 @@ THREAD_REVIEWS = sa.Table(
     sa.Column("person", PlainText, nullable=False, index=True),
     sa.Column("reviewed_at", UtcTime, nullable=False),
 )
+# A thread has one escalation: the id is made from the thread's. `version` grows with every step;
+# `shown` is the version that Slack shows. `holder` is who brings Slack up to date now.
+ESCALATIONS = sa.Table(
+    "escalations",
+    METADATA,
+    sa.Column("id", PlainText, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("state", PlainText, nullable=False, index=True),
+    sa.Column("answer_id", PlainText, nullable=False, index=True),
+    sa.Column("question", PlainText, nullable=False),
+    sa.Column("asker", PlainText, nullable=False, index=True),
+    sa.Column("channel", PlainText, nullable=False),
+    sa.Column("thread", PlainText, nullable=False),
+    sa.Column("message", PlainText, nullable=False),
+    sa.Column("reasons", sa.JSON, nullable=False),
+    sa.Column("history", sa.JSON, nullable=False),
+    sa.Column("owner", PlainText, nullable=False),
+    sa.Column("session", sa.JSON(none_as_null=True), nullable=True),
+    sa.Column("solution", sa.JSON(none_as_null=True), nullable=True),
+    sa.Column("url", PlainText, nullable=False),
+    sa.Column("consent", PlainText, nullable=False),
+    sa.Column("shown", sa.Integer, nullable=False),
+    sa.Column("holder", PlainText, nullable=False),
+    sa.Column("held_until", UtcTime, nullable=True),
+)
+# What stands in Slack because of an escalation; `ts` is '' from before the post until it is known.
+ESCALATION_POSTS = sa.Table(
+    "escalation_posts",
+    METADATA,
+    sa.Column(
+        "escalation",
+        PlainText,
+        sa.ForeignKey("escalations.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("name", PlainText, primary_key=True),
+    sa.Column("channel", PlainText, nullable=False),
+    sa.Column("ts", PlainText, nullable=False),
+    sa.Column("begun_at", UtcTime, nullable=False),
+)
+# `state` is writing, standing or withdrawn; `key` is the inbox item that the post answers.
+SLACK_POSTS = sa.Table(
+    "slack_posts",
+    METADATA,
+    sa.Column("channel", PlainText, primary_key=True),
+    sa.Column("ts", PlainText, primary_key=True),
+    sa.Column("thread", PlainText, nullable=False),
+    sa.Column("message", PlainText, nullable=False),
+    sa.Column("key", PlainText, nullable=False, index=True),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("answer_id", PlainText, nullable=False),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("state", PlainText, nullable=False),
+    sa.Column("posted_at", UtcTime, nullable=False),
+    sa.Index("ix_slack_posts_thread", "channel", "thread", "ts"),
+    sa.Index("ix_slack_posts_message", "channel", "message"),
+)
+SLACK_CHANNELS = sa.Table(
+    "slack_channels",
+    METADATA,
+    sa.Column("channel", PlainText, primary_key=True),
+    sa.Column("rules", sa.JSON, nullable=False),
+    sa.Column("person", PlainText, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+)
