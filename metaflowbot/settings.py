@@ -1,13 +1,15 @@
 """One Settings object: the only reader of the environment and of metaflowbot.toml.
 
 Environment variables carry secrets and what differs between deployments; the TOML file carries
-the rest; where both name a thing the environment wins. Every key has a working default and an
-unknown key is an error that names it.
+the rest; where both name a thing the environment wins. Every secret may also come from a file,
+named by the variable with _FILE after it. Every key has a working default and an unknown key is an
+error that names it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +42,7 @@ _ENVIRONMENT = {
     "CHROMA_HOST": "chroma_host",
     "CHROMA_PORT": "chroma_port",
     "CHROMA_AUTH_TOKEN": "chroma_auth_token",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "otel_endpoint",
 }
 _SECRETS = {
     "api_token",
@@ -165,6 +168,7 @@ class Settings(_Table):
     chroma_host: str = ""
     chroma_port: int = Field(default=8000, gt=0, lt=65536)
     chroma_auth_token: SecretStr = SecretStr("")
+    otel_endpoint: str = ""
     sources: Sources = Sources()
     trenches: Trenches = Trenches()
     answers: Answers = Answers()
@@ -194,6 +198,13 @@ class Settings(_Table):
     def _ends_in_api(cls, value: str) -> str:
         if not value.startswith(("http://", "https://")) or not value.endswith("/api/"):
             raise ValueError("must be an http(s) URL that ends in '/api/'")
+        return value
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and not re.match(r"https?://[^/]", value):
+            raise ValueError("must be an http(s) URL, e.g. 'http://collector:4317'")
         return value
 
     @field_validator("slack_bot_token", "slack_app_token")
@@ -241,8 +252,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     values = _read_toml(path, required=bool(named))
     origin = dict.fromkeys(values, str(path))
     for variable, field in _ENVIRONMENT.items():
-        if environment.get(variable):
-            values[field] = environment[variable]
+        if value := _given(environment, variable):
+            values[field] = value
             origin[field] = variable
     try:
         settings = Settings.model_validate(values)
@@ -250,6 +261,24 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsError(_explain(error, path, origin)) from None
     _check_together(settings)
     return settings
+
+
+def _given(environment: Mapping[str, str], variable: str) -> str:
+    """What the environment says, '' for nothing; a secret may be in a file of its own."""
+    value = environment.get(variable, "")
+    name = f"{variable}_FILE"
+    path = environment.get(name) if _ENVIRONMENT[variable] in _SECRETS else None
+    if not path:
+        return value
+    if value:
+        raise SettingsError(f"{variable} and {name} are both set: remove one of them")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError(
+            f"{name}: {path} can't be read ({reason}): name a file that holds the secret alone"
+        ) from None
 
 
 def _read_toml(path: Path, *, required: bool) -> dict[str, object]:

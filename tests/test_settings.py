@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metaflowbot.errors import SettingsError
-from metaflowbot.settings import Settings, load
+from metaflowbot.settings import _ENVIRONMENT, Channel, Settings, load
 
 SECRET = "s3cr3t-never-to-be-seen"
 
@@ -30,7 +30,9 @@ CONTRACT = {
     "CHROMA_HOST": ("chroma.internal", "chroma_host"),
     "CHROMA_PORT": ("9000", "chroma_port"),
     "CHROMA_AUTH_TOKEN": (SECRET, "chroma_auth_token"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("http://collector:4317", "otel_endpoint"),
 }
+SECRETS = [name for name, (value, _) in CONTRACT.items() if SECRET in value]
 # What a name can't be set without.
 COMPANIONS = {
     "METAFLOWBOT_CHAT_MODEL": {"OPENAI_API_KEY": "k"},
@@ -47,6 +49,7 @@ WRONG = {
     "SLACK_APP_TOKEN": SECRET,
     "SLACK_API_URL": f"https://slack.example/{SECRET}",
     "CHROMA_PORT": SECRET,
+    "OTEL_EXPORTER_OTLP_ENDPOINT": SECRET,
 }
 
 
@@ -207,7 +210,7 @@ def test_a_setting_that_lacks_its_companion_says_which(
     assert SECRET not in line
 
 
-@pytest.mark.parametrize("name", [name for name, (value, _) in CONTRACT.items() if SECRET in value])
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_in_the_file_is_refused_and_not_shown(toml: Path, name: str) -> None:
     line = fault_of(toml, f'{CONTRACT[name][1]} = "{SECRET}"')
     assert name in line
@@ -234,6 +237,53 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_a_home_of_somebody_unknown_is_named_in_one_line(toml: Path) -> None:
     assert fault_of(toml, METAFLOWBOT_HOME="~no-such-user/bot").startswith("METAFLOWBOT_HOME")
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "METAFLOWBOT_DATABASE_URL"])
+def test_every_secret_may_come_from_a_file_and_an_empty_file_counts_as_not_set(
+    toml: Path, name: str
+) -> None:
+    value, field = CONTRACT[name]
+    file = toml.with_name("secret")
+    file.write_text(f"{value}\n", encoding="utf-8")
+    given = {**COMPANIONS.get(name, {}), f"{name}_FILE": str(file)}
+    assert shown(getattr(load_with(toml, **given), field)) == value
+    file.write_text("\n", encoding="utf-8")
+    assert load_with(toml, **{f"{name}_FILE": str(file)}) == load_with(toml)
+
+
+def test_what_is_no_secret_has_no_file(toml: Path) -> None:
+    assert load_with(toml, METAFLOWBOT_HOME_FILE="/nowhere") == load_with(toml)
+
+
+def test_a_secret_given_twice_is_an_error(toml: Path) -> None:
+    line = fault_of(toml, METAFLOWBOT_API_TOKEN=SECRET, METAFLOWBOT_API_TOKEN_FILE="/nowhere")
+    assert "METAFLOWBOT_API_TOKEN and METAFLOWBOT_API_TOKEN_FILE" in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_secret_file_that_cant_be_read_is_named(toml: Path, content: bytes | None) -> None:
+    file = toml.with_name("secret")
+    if content is not None:
+        file.write_bytes(content)
+    line = fault_of(toml, GITHUB_TOKEN_FILE=str(file))
+    assert line.startswith(f"GITHUB_TOKEN_FILE: {file} can't be read")
+
+
+def test_the_example_of_the_environment_names_every_variable_and_no_other() -> None:
+    example = Path(__file__).parent.parent / ".env.example"
+    lines = example.read_text(encoding="utf-8").splitlines()
+    names = [line.partition("=")[0] for line in lines if line and not line.startswith("#")]
+    assert sorted(names) == sorted({"METAFLOWBOT_CONFIG", *_ENVIRONMENT})
+    assert load(dict.fromkeys(names, "")) == load({})
+
+
+def test_the_example_of_the_file_holds_every_default() -> None:
+    example = Path(__file__).parent.parent / "metaflowbot.toml"
+    settings = load({"METAFLOWBOT_CONFIG": str(example)})
+    assert settings.channels["default"] == Channel()
+    assert settings.model_copy(update={"channels": {}}) == Settings()
 
 
 def test_no_secret_is_in_any_print_of_the_settings(toml: Path) -> None:
