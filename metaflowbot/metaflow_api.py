@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.metadata import Distribution
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +41,7 @@ from metaflowbot.metaflow_source import (
     instance_attributes,
     is_class,
     is_init,
+    makes_members,
     namedtuple_fields,
     public_member,
     set_in_current,
@@ -70,6 +72,9 @@ _INTERNAL = (
     "metaflow.runner.subprocess_manager",
 )
 
+# Bases that add no member that people use.
+_PLAIN_BASES = {"object", "ABC", "abc.ABC"}
+
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
@@ -79,6 +84,9 @@ class Symbol:
     `type` is what a call returns or an attribute holds, '' if unknown. `module` is where the
     outermost object is imported from. `default` is a configuration variable's, as source.
     `defined_in` is the public class that an inherited member comes from, '' for the class's own.
+    `bases` are the names of a class's bases within the package, nearest first; a class that
+    `is_open` has members besides those of the table, because it makes them at run time or has a
+    base elsewhere.
     `path` is relative to the folder that holds the package, `line` counts from 1.
     """
 
@@ -93,6 +101,8 @@ class Symbol:
     parameters: tuple[Parameter, ...] = ()
     doc: Docstring = field(default_factory=Docstring)
     defined_in: str = ""
+    bases: tuple[str, ...] = ()
+    is_open: bool = False
 
     @property
     def docstring(self) -> str:
@@ -186,6 +196,27 @@ class MetaflowAPI:
         """The public names that `from module import …` can take; empty for an unknown module."""
         named = (item.short for item in self.symbols.values() if item.module == module)
         return frozenset(name for name in named if "." not in name)
+
+    def bound(self, module: str) -> frozenset[str] | None:
+        """Every name, public or not, that `module` of the package binds, its submodules included.
+
+        None when there is no such module, or when it makes names at run time.
+        """
+        return self._sources.bound(module)
+
+    def has_module(self, module: str) -> bool:
+        """Whether the package has a module, public or not, called `module`."""
+        return self._sources.is_module(module)
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The METAFLOW_* environment variables that the package reads or sets anywhere."""
+        configured = {item.name for item in self.symbols.values() if item.kind == "config"}
+        return self._sources.variables() | configured
+
+    @cached_property
+    def _sources(self) -> Package:
+        return Package(self.package, ".py")
 
 
 def load(site: Path | None = None) -> MetaflowAPI:
@@ -328,6 +359,7 @@ class _Reader:
         for item in attributes:
             name = f"{owner.name}.{item.name}"
             symbol = replace(owner, name=name, kind="attribute", type=item.type, parameters=())
+            symbol = replace(symbol, bases=(), is_open=False)
             self._put(replace(symbol, doc=Docstring(item.description)))
 
     def _add_class(self, symbol: Symbol, source: Module, node: ast.ClassDef) -> None:
@@ -341,7 +373,9 @@ class _Reader:
         if symbol.kind == "class":
             arguments = signature_of(init, bound=True) if init else ()
             symbol = replace(symbol, parameters=describe(arguments, doc.parameters))
-        self._put(replace(symbol, doc=doc))
+        names = tuple(cls.name for _, cls in lineage[1:])
+        is_open = any(makes_members(cls) for _, cls in lineage) or self._has_foreign_base(lineage)
+        self._put(replace(symbol, doc=doc, bases=names, is_open=is_open))
         members = [(owner, cls, item) for owner, cls in lineage for item in cls.body]
         stub = self._stubs.find(source.name, node.name)
         if stub and isinstance(stub[1], ast.ClassDef):
@@ -378,6 +412,13 @@ class _Reader:
             if found and isinstance(found[1], ast.ClassDef):
                 line += self._lineage(found[0], found[1])
         return line
+
+    def _has_foreign_base(self, lineage: list[tuple[Module, ast.ClassDef]]) -> bool:
+        bases = ((source, ast.unparse(base)) for source, cls in lineage for base in cls.bases)
+        return any(
+            base not in _PLAIN_BASES and not self._package.find(source.name, base)
+            for source, base in bases
+        )
 
     def _named(self, source: Module, text: str) -> Iterator[tuple[str, str]]:
         """The classes of the module that a description names as code, such as `Card`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from metaflowbot.errors import SourceError
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef | ast.Assign | ast.AnnAssign
+
+_STAR = "*"
+_VARIABLE = re.compile(r"\bMETAFLOW_[A-Z0-9_]*[A-Z0-9]\b")
 
 # Special methods that people use through syntax; the rest of the underscored names is internal.
 _SPECIAL = {"__getitem__", "__setitem__", "__iter__", "__contains__"}
@@ -76,6 +80,46 @@ class Package:
         origin = source.imports.get(name)
         return self.find(*origin) if origin and origin != (module, name) else None
 
+    def is_module(self, name: str) -> bool:
+        """Whether there is a module, a folder of modules, or an alias called `name`."""
+        base = self._path(self._unaliased(name))
+        return base is not None and (
+            base.is_dir() or base.with_name(base.name + self._suffix).is_file()
+        )
+
+    def bound(self, name: str) -> frozenset[str] | None:
+        """The names that a module binds, and its submodules; None if only running it can tell."""
+        name = self._unaliased(name)
+        base, module = self._path(name), self.module(name)
+        if base is None or module is None or _STAR in module.imports or "globals()" in module.text:
+            return None
+        inside = base.iterdir() if base.is_dir() else ()
+        imported = {alias.asname or alias.name for alias in _plain_imports(module.tree)}
+        submodules = {path.stem for path in inside}
+        return frozenset({*module.definitions, *module.imports, *imported, *submodules})
+
+    def variables(self) -> frozenset[str]:
+        """The names of environment variables that begin with METAFLOW_ anywhere in the sources."""
+        paths = sorted(self._root.rglob(f"*{self._suffix}")) if self._root else ()
+        texts = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
+        return frozenset(name for text in texts for name in _VARIABLE.findall(text))
+
+    def _path(self, name: str) -> Path | None:
+        head, *rest = name.split(".")
+        return self._root.joinpath(*rest) if head == "metaflow" and self._root else None
+
+    def _unaliased(self, name: str) -> str:
+        """The real name of a module that the package offers under an older one."""
+        top = self.module("metaflow")
+        for call in (
+            [node for node in ast.walk(top.tree) if isinstance(node, ast.Call)] if top else []
+        ):
+            if ast.unparse(call.func) == "lazy_load_aliases" and isinstance(call.args[0], ast.Dict):
+                for alias, real in ast.literal_eval(call.args[0]).items():
+                    if name == alias or name.startswith(f"{alias}."):
+                        return str(real) + name.removeprefix(alias)
+        return name
+
     def plugins(self, module: str, kind: str) -> Iterator[tuple[str, str, str, str]]:
         """(list, name, module, object) for each entry of the lists with `kind` in the name."""
         source = self.module(module)
@@ -102,6 +146,12 @@ def _top_level(
         elif isinstance(node, Definition):
             definitions[bound_name(node)] = node
     return definitions, imports
+
+
+def _plain_imports(tree: ast.Module) -> Iterator[ast.alias]:
+    for node in statements(tree.body):
+        if isinstance(node, ast.Import):
+            yield from node.names
 
 
 def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -192,6 +242,12 @@ def public_member(item: ast.stmt) -> str:
         return "" if written or (name.startswith("_") and not special) else name
     is_value = isinstance(item, ast.Assign | ast.AnnAssign)
     return name if is_value and not name.startswith("_") else ""
+
+
+def makes_members(node: ast.ClassDef) -> bool:
+    """Whether a class answers to attributes that are written nowhere."""
+    made = {"__getattr__", "__getattribute__"}
+    return any(isinstance(item, Function) and item.name in made for item in node.body)
 
 
 def is_init(item: ast.stmt) -> bool:
