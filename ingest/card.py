@@ -40,6 +40,8 @@ def components(summary: Summary) -> Iterator[MetaflowCardComponent]:
     yield Table(change_rows(summary), ["Change", "Documents", "Which"])
     yield Markdown("## Left out")
     yield Table(omission_rows(summary.sources) or [[""] * 4], ["Source", "Why", "Files", "Which"])
+    yield Markdown("## Scrubbed")
+    yield Table(removed_rows(summary.sources) or [[""] * 3], ["Source", "Kind", "Finds"])
     yield Markdown("## Retrieval check")
     yield Table(golden_rows(summary) or [[""] * 2], ["Golden question", "Rank of its document"])
     yield VegaChart(golden_plot(summary))
@@ -64,6 +66,15 @@ def omission_rows(reports: Iterable[SourceReport]) -> list[Row]:
         [report.name, why, str(len(what)), _listed(what)]
         for report in reports
         for why, what in report.omitted().items()
+    ]
+
+
+def removed_rows(reports: Iterable[SourceReport]) -> list[Row]:
+    """Secrets and personal data scrubbed from each source, a row for each kind; [] for none."""
+    return [
+        [report.name, kind, str(count)]
+        for report in reports
+        for kind, count in report.removed.items()
     ]
 
 

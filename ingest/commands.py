@@ -213,6 +213,9 @@ def _remarks(report: SourceReport) -> Iterator[str]:
         yield f"{report.name}: could not be read: {report.error}; `metaflowbot ingest` tries again"
     if report.notice:
         yield f"{report.name}: {report.notice}"
+    if report.removed:
+        finds = ", ".join(f"{count} {kind}" for kind, count in report.removed.items())
+        yield f"{report.name}: scrubbed {finds}"
     for why, what in report.omitted().items():
         named = ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
         yield f"{report.name}: left out {len(what)} ({why}): {named}"

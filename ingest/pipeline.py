@@ -27,7 +27,7 @@ from ingest.check import (
 from ingest.library import Library
 from ingest.passages import split
 from ingest.reference import fold
-from ingest.sources import Omission, Source
+from ingest.sources import Item, NotSetUpError, Omission, Removed, Source
 from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
@@ -46,7 +46,8 @@ _ABANDONED_SECONDS = 3600
 class SourceReport:
     """What came of one source; `seconds` is the time to read it. `error` is '' if it was read.
 
-    `folded` counts what the source gave beside `documents` and `passages` and docs pages say.
+    `folded` counts what the source gave beside `documents` and `passages` and docs pages say;
+    `removed` counts by kind the secrets and personal data that were scrubbed from it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SourceReport:
     version: str = ""
     seconds: float = 0.0
     omissions: tuple[Omission, ...] = ()
+    removed: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
     notice: str = ""
 
@@ -158,22 +160,16 @@ class Ingest:
         source = next(source for source in self.sources if source.name == name)
         report = SourceReport(name)
         started = time.perf_counter()
-        documents: dict[str, Document] = {}
-        omissions: list[Omission] = []
         try:
-            for item in source.read():
-                if isinstance(item, Omission):
-                    omissions.append(item)
-                else:
-                    documents[item.id] = item
-            self.library.keep(name, list(documents.values()))
+            self.library.keep(name, _sorted(source.read(), report))
         except SourceError as error:
             if name in self.required:
                 raise SourceError(f"{name}: {error}") from None
-            report.error = str(error)
-            if reading := self.library.last(name):
-                report.notice = f"kept as read on {reading.read_at}"
-        report.omissions = tuple(omissions)
+            skipped = isinstance(error, NotSetUpError)
+            report.error = "" if skipped else str(error)
+            reading = self.library.last(name)
+            kept = f"kept as read on {reading.read_at}" if reading else ""
+            report.notice = "; ".join(filter(None, [f"skipped: {error}" if skipped else "", kept]))
         report.seconds = round(time.perf_counter() - started, 2)
         return report
 
@@ -294,6 +290,26 @@ class Ingest:
                 with suppress(FileNotFoundError):
                     if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                         path.unlink()
+
+
+def _sorted(items: Iterable[Item], report: SourceReport) -> list[Document]:
+    """The documents, of several with one id the last; the report takes the rest, even of a source
+    that fails on the way.
+    """
+    documents: dict[str, Document] = {}
+    omissions: list[Omission] = []
+    removed: Counter[str] = Counter()
+    try:
+        for item in items:
+            if isinstance(item, Omission):
+                omissions.append(item)
+            elif isinstance(item, Removed):
+                removed.update(item.finds)
+            else:
+                documents[item.id] = item
+    finally:
+        report.omissions, report.removed = tuple(omissions), dict(sorted(removed.items()))
+    return list(documents.values())
 
 
 def _count(

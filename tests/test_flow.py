@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest.card import change_rows, golden_plot, golden_rows, omission_rows, passages_plot
+from ingest.card import (
+    change_rows,
+    golden_plot,
+    golden_rows,
+    omission_rows,
+    passages_plot,
+    removed_rows,
+)
 from ingest.check import Changes, Finding
 from ingest.pipeline import SourceReport, Summary
 from ingest.sources import Omission
@@ -144,6 +151,11 @@ def test_the_card_counts_all_changes_and_names_the_first() -> None:
 
 def test_the_card_groups_what_was_left_out_by_the_reason() -> None:
     assert omission_rows(summary().sources) == [["labs", "empty", "2", "a, b"]]
+
+
+def test_the_card_counts_what_was_scrubbed_by_source_and_kind() -> None:
+    finds = [SourceReport("slack", removed={"e-mail": 2, "phone": 1}), SourceReport("labs")]
+    assert removed_rows(finds) == [["slack", "e-mail", "2"], ["slack", "phone", "1"]]
 
 
 def test_the_card_shows_each_golden_question_with_its_rank() -> None:

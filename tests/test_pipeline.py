@@ -11,7 +11,7 @@ import pytest
 from ingest.library import Library
 from ingest.passages import split
 from ingest.pipeline import Ingest, SourceReport, Summary
-from ingest.sources import Omission, Source
+from ingest.sources import Item, NotSetUpError, Omission, Removed, Source
 from ingest.sources.docs import DocsSource
 from metaflowbot.domain import Document, Section
 from metaflowbot.embedding import Embedding, Vectors
@@ -36,11 +36,14 @@ class Pages:
     """A source that gives what a test puts into it, or fails."""
 
     name: str = "labs"
-    items: list[Document | Omission] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     error: str = ""
+    unset: str = ""
 
-    def read(self) -> Iterator[Document | Omission]:
+    def read(self) -> Iterator[Item]:
         yield from self.items
+        if self.unset:
+            raise NotSetUpError(self.unset)
         if self.error:
             raise SourceError(self.error)
 
@@ -217,6 +220,26 @@ def test_a_source_not_read_this_time_stays_as_it_was(home: Home) -> None:
     assert [item.name for item in summary.sources] == ["labs", "docs"]
 
 
+def test_a_source_that_is_not_set_up_is_passed_over_unless_it_was_asked_for(home: Home) -> None:
+    forge = Pages("github", unset="set GITHUB_TOKEN")
+    summary = home.ingest(forge, Pages(items=[page("a", "Text.")]))
+    assert report(summary, "github").error == ""
+    assert report(summary, "github").notice == "skipped: set GITHUB_TOKEN"
+    with pytest.raises(SourceError, match="github: set GITHUB_TOKEN"):
+        home.ingest(forge, required=["github"])
+
+
+def test_what_was_scrubbed_is_counted_by_kind_even_of_a_source_that_fails(home: Home) -> None:
+    finds = [Removed({"e-mail": 2}), Removed({"password": 1, "e-mail": 1})]
+    summary = home.ingest(
+        Pages("slack", [page("a", "Text.", source="slack"), *finds]),
+        Pages("docs", [Removed({"phone": 1})], error="cut off"),
+    )
+    assert report(summary, "slack").removed == {"e-mail": 3, "password": 1}
+    assert report(summary, "slack").omissions == ()
+    assert report(summary, "docs").removed == {"phone": 1}
+
+
 # When something else goes wrong
 
 
@@ -266,7 +289,7 @@ class Slow:
     started: threading.Event = field(default_factory=threading.Event)
     may_end: threading.Event = field(default_factory=threading.Event)
 
-    def read(self) -> Iterator[Document | Omission]:
+    def read(self) -> Iterator[Item]:
         self.started.set()
         assert self.may_end.wait(30)
         yield page("slow", "Text.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from metaflowbot.domain import Document
+from metaflowbot.errors import SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,29 @@ class Omission:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Secrets and personal data that were scrubbed from what the source gave: finds by kind."""
+
+    finds: Mapping[str, int]
+
+
+Item = Document | Omission | Removed
+
+
+class NotSetUpError(SourceError):
+    """What the source needs is not set: it is passed over unless it was asked for by name."""
+
+
 class Source(Protocol):
     """Where documents come from. `name` is the source's name in every hit, e.g. 'metaflow-docs'."""
 
     @property
     def name(self) -> str: ...
 
-    def read(self) -> Iterator[Document | Omission]:
-        """Yield every document and every omission; raise SourceError when nothing can be read."""
+    def read(self) -> Iterator[Item]:
+        """Yield every document, every omission and what was scrubbed.
+
+        Raises SourceError when nothing can be read, NotSetUpError when something has to be set.
+        """
         ...

@@ -16,11 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ingest.sources import Omission
+from ingest.sources import Item, Omission
 from ingest.sources.slack_archive import Archive, Kept, Span, scrubbed
 from ingest.sources.slack_messages import SlackMessage, threads
 from ingest.sources.slack_reading import Conversation, Note, Reading, no_message
-from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
 from metaflowbot.settings import Settings
 from metaflowbot.threads import ReviewVerdict
@@ -68,7 +67,7 @@ class SlackApi:
     note: Note | None = None
     name: str = "slack"
 
-    def read(self) -> Iterator[Document | Omission]:
+    def read(self) -> Iterator[Item]:
         """Yield a Document for each resolved thread and an Omission for each that was left out.
 
         Raises SourceError when Slack refuses the token or does not answer; what was read until

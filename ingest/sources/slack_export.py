@@ -16,11 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ingest.sources import Omission
+from ingest.sources import Item, Omission
 from ingest.sources.slack_messages import SlackMessage, threads
 from ingest.sources.slack_reading import Conversation, Note, Reading, no_message
 from ingest.threads import Message, Thread
-from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
 from metaflowbot.threads import ReviewVerdict
 
@@ -54,7 +53,7 @@ class SlackExport:
     note: Note | None = None
     name: str = "slack"
 
-    def read(self) -> Iterator[Document | Omission]:
+    def read(self) -> Iterator[Item]:
         """Yield a Document for each resolved thread and an Omission for each that was left out.
 
         Raises SourceError when the export as a whole can't be read.

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ingest.sources import Omission
+from ingest.sources import Item, Omission, Removed
 from ingest.sources.slack_messages import User
 from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
 from ingest.threads import (
@@ -21,7 +21,6 @@ from ingest.threads import (
     reviewed,
     superseded,
 )
-from metaflowbot.domain import Document
 from metaflowbot.threads import ReviewVerdict, SeenThread
 
 Note = Callable[[Sequence[SeenThread]], None]
@@ -79,7 +78,7 @@ class Reading:
         workspace: str,
         reviews: Mapping[str, ReviewVerdict],
         note: Note | None = None,
-    ) -> Iterator[Document | Omission]:
+    ) -> Iterator[Item]:
         """Yield a Document for each resolved thread and an Omission for each that was left out.
 
         `maintainers` are user ids; empty means that they are inferred from the threads.
@@ -105,7 +104,7 @@ class Reading:
 
     def _written(
         self, writer: ThreadWriter, rulings: Sequence[tuple[Thread, Resolution]]
-    ) -> Iterator[Document | Omission]:
+    ) -> Iterator[Item]:
         kept = [(thread, resolution) for thread, resolution in rulings if resolution.resolved]
         newer = superseded(kept)
         by_key = {thread.key: thread for thread, _ in kept}
@@ -120,8 +119,7 @@ class Reading:
             elif not thread.root.notice:
                 yield Omission(thread.key, resolution.why_not)
         if removed:
-            told = ", ".join(f"{count} {kind}" for kind, count in sorted(removed.items()))
-            yield Omission(told, "secrets and personal data in threads")
+            yield Removed(dict(removed))
 
     def _may_read(self, thread: Thread) -> bool:
         return thread.asker not in self.opted_out and not _is_empty(thread)
