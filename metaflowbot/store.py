@@ -19,11 +19,14 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage, Verdict
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
-from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, INBOX
+from metaflowbot.escalations import Escalations
+from metaflowbot.migrations.schema import ANSWERS, ESCALATIONS, FEEDBACK, INBOX
 from metaflowbot.slack_records import SlackRecords, without_person
 from metaflowbot.threads import Threads, without_name
 
 MAX_ATTEMPTS = 5
+# Slack sends an event again for minutes, and nobody misses what was given up on a month ago.
+_INBOX_DAYS = 30
 _BUSY_SECONDS = 10
 _MIGRATION_LOCK = 0x6D666274  # any number, the same in every process
 
@@ -44,18 +47,23 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class RatedAnswer:
-    """An answer with one person's verdict on it: a candidate for an eval case."""
+    """An answer with one person's verdict on it: a candidate for an eval case.
+
+    `reference` is what a maintainer answered in its place, where the question was handed to
+    people; `verdict` is None where nobody gave one besides.
+    """
 
     answer_id: str
     question: str
     answer: str
-    verdict: Verdict
+    verdict: Verdict | None
     reason: str
     citations: tuple[Citation, ...]
     asked_at: datetime
     generation: str
     prompt_version: str
     model: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,16 @@ class InboxItem:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadItem:
+    """An item that was given up on, and why: `error` holds nobody's text."""
+
+    key: str
+    kind: str
+    error: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class InboxHealth:
     """`depth` items wait or are being worked on, the oldest for `oldest_seconds` (0.0 if none)."""
 
@@ -85,12 +103,13 @@ class Store:
     """One database, safe to share between threads. `Store.open` makes it, `close` ends it.
 
     `threads` is what was seen of Slack's threads, with the reviews of them; `slack` is what the bot
-    posted in Slack.
+    posted in Slack; `escalations` are the questions that people look at.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self.threads = Threads(self._begin)
+        self.escalations = Escalations(self._begin, self._insert, self._keep)
         self.slack = SlackRecords(self._begin)
 
     @classmethod
@@ -163,20 +182,30 @@ class Store:
             connection.execute(statement)
 
     def rated(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
-        """The verdicts given at `since` or later (None: all), oldest first, with their answers."""
+        """The verdicts given at `since` or later (None: all), oldest first, with their answers.
+
+        Answers in whose place people gave a better one come too; without a verdict they count as
+        of when they were asked for.
+        """
+        counted_at = sa.func.coalesce(FEEDBACK.c.rated_at, ANSWERS.c.asked_at)
+        solved = ESCALATIONS.c.solution.is_not(sa.null())
         rows = (
-            sa.select(ANSWERS, FEEDBACK.c.verdict, FEEDBACK.c.reason)
-            .join_from(FEEDBACK, ANSWERS)
-            .order_by(FEEDBACK.c.rated_at)
+            sa.select(ANSWERS, FEEDBACK.c.verdict, FEEDBACK.c.reason, ESCALATIONS.c.solution)
+            .join_from(ANSWERS, FEEDBACK, isouter=True)
+            .outerjoin(ESCALATIONS, ESCALATIONS.c.answer_id == ANSWERS.c.id)
+            .where(FEEDBACK.c.verdict.is_not(None) | solved)
+            .order_by(counted_at)
         )
         if since is not None:
-            rows = rows.where(FEEDBACK.c.rated_at >= since)
+            rows = rows.where(counted_at >= since)
         with self._begin() as connection:
             for row in connection.execute(rows):
                 yield RatedAnswer(
                     answer_id=row.id,
                     answer=row.text,
                     citations=tuple(Citation(**each) for each in row.citations),
+                    reason=row.reason or "",
+                    reference=row.solution["text"] if row.solution else None,
                     **{name: getattr(row, name) for name in _RATED_COLUMNS},
                 )
 
@@ -195,10 +224,26 @@ class Store:
         }
         with self._begin() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
+            counts["escalations"] = self.escalations.forget(connection, person)
             connection.execute(without_name(person))
             for erase_more in without_person(person):
                 connection.execute(erase_more)
         if self._engine.dialect.name == "sqlite":
+            self._empty_the_log()
+        return counts
+
+    def expire(self, days: int) -> Mapping[str, int]:
+        """Erase answers older than `days` with the verdicts on them, 0: none; and old inbox keys.
+
+        Those are of items done or given up on 30 days ago. Returns the number of rows by table.
+        """
+        settled = (INBOX.c.state != "open") & (INBOX.c.received_at < _days_ago(_INBOX_DAYS))
+        erase = {"inbox": sa.delete(INBOX).where(settled)}
+        if days:
+            erase["answers"] = sa.delete(ANSWERS).where(ANSWERS.c.asked_at < _days_ago(days))
+        with self._begin() as connection:
+            counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
+        if any(counts.values()) and self._engine.dialect.name == "sqlite":
             self._empty_the_log()
         return counts
 
@@ -217,6 +262,17 @@ class Store:
 
         `payload` is plain JSON. `person` is whom `forget` erases it for.
         """
+        with self._begin() as connection:
+            return self._keep(connection, key, kind, payload, person)
+
+    def _keep(
+        self,
+        connection: sa.Connection,
+        key: str,
+        kind: str,
+        payload: Mapping[str, object],
+        person: str = "",
+    ) -> bool:
         now = _now()
         row = {
             "key": key,
@@ -230,8 +286,7 @@ class Store:
             "due_at": now,
         }
         statement = self._insert(INBOX).values(row).on_conflict_do_nothing()
-        with self._begin() as connection:
-            return connection.execute(statement.returning(INBOX.c.key)).first() is not None
+        return connection.execute(statement.returning(INBOX.c.key)).first() is not None
 
     def claim(self, lease_seconds: float) -> InboxItem | None:
         """Take the oldest item whose turn has come, for that long; None when there is none.
@@ -296,6 +351,26 @@ class Store:
             depth, oldest, dead = connection.execute(counts).one()
         return InboxHealth(depth, (_now() - oldest).total_seconds() if oldest else 0.0, dead)
 
+    def dead(self) -> tuple[DeadItem, ...]:
+        """What was given up on, oldest first."""
+        columns = (INBOX.c.key, INBOX.c.kind, INBOX.c.error, INBOX.c.received_at)
+        given_up = sa.select(*columns).where(INBOX.c.state == "dead")
+        with self._begin() as connection:
+            rows = connection.execute(given_up.order_by(INBOX.c.received_at)).all()
+        return tuple(DeadItem(*row) for row in rows)
+
+    def retry(self, key: str = "") -> int:
+        """Put an item that was given up on back in turn, '' all of them; how many that were.
+
+        Its next attempt counts as the second, so it first looks whether it was answered before.
+        """
+        given_up = INBOX.c.state == "dead"
+        if key:
+            given_up &= INBOX.c.key == key
+        again = sa.update(INBOX).where(given_up).values(state="open", attempts=1, due_at=_now())
+        with self._begin() as connection:
+            return connection.execute(again).rowcount
+
     def _change(self, key: str, **values: object) -> None:
         with self._begin() as connection:
             connection.execute(sa.update(INBOX).where(INBOX.c.key == key).values(**values))
@@ -325,7 +400,6 @@ class Store:
 _RATED_COLUMNS = (
     "question",
     "verdict",
-    "reason",
     "asked_at",
     "generation",
     "prompt_version",
@@ -335,6 +409,10 @@ _RATED_COLUMNS = (
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _days_ago(days: int) -> datetime:
+    return _now() - timedelta(days=days)
 
 
 def _to_answer(row: sa.Row[Any]) -> Answer:
@@ -405,6 +483,8 @@ def _migrate(engine: sa.Engine) -> None:
     """Apply the missing migrations, one process at a time, all of them or none."""
     from alembic import command
     from alembic.config import Config
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     config = Config()
@@ -420,7 +500,10 @@ def _migrate(engine: sa.Engine) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError:
+            theirs = MigrationContext.configure(connection).get_current_revision()
+            ours = ScriptDirectory.from_config(config).get_current_head()
             raise StoreError(
-                "the database was written by a newer Metaflowbot: "
-                "update this one, or set METAFLOWBOT_DATABASE_URL to another database"
+                f"the database was written by a newer Metaflowbot (its schema is {theirs}, this "
+                f"one knows {ours} at most): update this one, or set METAFLOWBOT_DATABASE_URL to "
+                "another database"
             ) from None

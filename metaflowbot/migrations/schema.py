@@ -98,6 +98,7 @@ SEEN_THREADS = sa.Table(
     sa.Column("channel", PlainText, nullable=False),
     sa.Column("channel_id", PlainText, nullable=False),
     sa.Column("private", sa.Boolean, nullable=False),
+    sa.Column("people", sa.JSON, nullable=False),
 )
 THREAD_REVIEWS = sa.Table(
     "thread_reviews",
@@ -106,6 +107,32 @@ THREAD_REVIEWS = sa.Table(
     sa.Column("verdict", PlainText, nullable=False),
     sa.Column("person", PlainText, nullable=False, index=True),
     sa.Column("reviewed_at", UtcTime, nullable=False),
+)
+# A row with neither channel nor thread: somebody withdrew what they wrote. `read_at` is the
+# `changed_at` up to which a reading has seen the thread.
+THREAD_CHANGES = sa.Table(
+    "thread_changes",
+    METADATA,
+    sa.Column("channel", PlainText, primary_key=True),
+    sa.Column("thread", PlainText, primary_key=True),
+    sa.Column("since", UtcTime, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.Column("read_at", UtcTime, nullable=True),
+)
+THREAD_MARKS = sa.Table(
+    "thread_marks",
+    METADATA,
+    sa.Column("channel", PlainText, primary_key=True),
+    sa.Column("thread", PlainText, primary_key=True),
+    sa.Column("answer", PlainText, primary_key=True),
+    sa.Column("person", PlainText, primary_key=True, index=True),
+    sa.Column("marked_at", UtcTime, nullable=False),
+)
+OPT_OUTS = sa.Table(
+    "opt_outs",
+    METADATA,
+    sa.Column("person_hash", PlainText, primary_key=True),
+    sa.Column("since", UtcTime, nullable=False),
 )
 # A thread has one escalation: the id is made from the thread's. `version` grows with every step;
 # `shown` is the version that Slack shows. `holder` is who brings Slack up to date now.
