@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metaflowbot import settings as settings_module
-from metaflowbot.errors import MetaflowbotError, UsageError
+from metaflowbot.errors import MetaflowbotError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
@@ -37,7 +37,9 @@ app = typer.Typer(
 )
 index_app = typer.Typer(help="List, switch and prune index generations.", no_args_is_help=True)
 feedback_app = typer.Typer(help="What readers thought of the answers.", no_args_is_help=True)
+inbox_app = typer.Typer(help="What Slack sent and could not be answered.", no_args_is_help=True)
 app.add_typer(index_app, name="index")
+app.add_typer(inbox_app, name="inbox")
 app.add_typer(feedback_app, name="feedback")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -200,6 +202,31 @@ def index_prune(
     """Delete old generations and what interrupted builds left behind."""
     gone = _index().prune(keep)
     print("deleted: " + (", ".join(gone) or "nothing"))
+
+
+@inbox_app.command("list")
+def inbox_list(as_json: AsJson = False) -> None:
+    """List what was given up on, oldest first, and why."""
+    with parts() as built:
+        dead, health = built.store.dead(), built.store.health()
+    if as_json:
+        print_json({"waiting": health.depth, "dead": [plain_values(item) for item in dead]})
+        return
+    print(f"{health.depth} waiting, {len(dead)} given up on")
+    for item in dead:
+        print(f"{item.received_at:%Y-%m-%d %H:%M}  {item.key}  {item.kind}  {item.error}")
+
+
+@inbox_app.command("retry")
+def inbox_retry(
+    key: Annotated[str, typer.Argument(help="Only this one; else everything given up on.")] = "",
+) -> None:
+    """Try again what was given up on; a running bot takes it up within seconds."""
+    with parts() as built:
+        count = built.store.retry(key)
+    if key and not count:
+        raise NotFoundError(f"{key} was not given up on: see `metaflowbot inbox list`")
+    print(f"put back in turn: {count}")
 
 
 @feedback_app.command("export")

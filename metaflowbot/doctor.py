@@ -65,7 +65,7 @@ def _database(settings: Settings) -> str:
         health = store.health()
     finally:
         store.close()
-    dead = f", {health.dead} given up on" if health.dead else ""
+    dead = f", {health.dead} given up on: see `metaflowbot inbox list`" if health.dead else ""
     return f"answers; {health.depth} questions waiting{dead}"
 
 
