@@ -22,7 +22,7 @@ from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.escalations import Escalations
 from metaflowbot.migrations.schema import ANSWERS, ESCALATIONS, FEEDBACK, INBOX
 from metaflowbot.slack_records import SlackRecords, without_person
-from metaflowbot.threads import Threads, without_name
+from metaflowbot.threads import Threads, forget_in_threads
 
 MAX_ATTEMPTS = 5
 # Slack sends an event again for minutes, and nobody misses what was given up on a month ago.
@@ -225,7 +225,7 @@ class Store:
         with self._begin() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
             counts["escalations"] = self.escalations.forget(connection, person)
-            connection.execute(without_name(person))
+            counts |= forget_in_threads(connection, person)
             for erase_more in without_person(person):
                 connection.execute(erase_more)
         if self._engine.dialect.name == "sqlite":
