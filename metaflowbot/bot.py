@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
+from datetime import UTC, datetime, timedelta
 
 from metaflowbot.answer import Answerer
 from metaflowbot.domain import Answer, AnswerEvent, Feedback, Question, Search
-from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, QuestionError, StoreError
+from metaflowbot.errors import (
+    IndexUnavailableError,
+    MetaflowbotError,
+    NotFoundError,
+    QuestionError,
+    StoreError,
+)
+from metaflowbot.escalation import (
+    Escalation,
+    EscalationError,
+    Facts,
+    Handed,
+    Session,
+    Solution,
+    alike,
+    due,
+    shortcomings,
+)
+from metaflowbot.settings import Trenches
 from metaflowbot.store import Asking, Store
 
+_POLICY_LOOKS_BACK = timedelta(days=14)
+_STEP_TRIES = 10
 MAX_QUESTION_CHARS = 16_000
 MAX_HITS = 100
 
@@ -61,6 +82,101 @@ class Bot:
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict; raises NotFoundError for an answer that does not exist."""
         self._store.rate(feedback)
+
+    # Questions handed to people
+
+    def escalate(self, asking: Asking, answer_id: str, person: str) -> Escalation:
+        """Hand a question to people; where its thread was handed on before, that one comes back.
+
+        `asking` is who asked it, and where; `person` wants people to look at it. Raises
+        NotFoundError for an answer that does not exist.
+        """
+        answer = self._store.answer(answer_id)
+        if answer is None:
+            raise NotFoundError(f"there is no answer {answer_id!r}")
+        down = self._store.escalations.down_voted(answer_id, asking.person)
+        short = shortcomings(Facts(answer.abstained, answer.confidence, down))
+        asked_by = "the asker" if person == asking.person else "somebody else"
+        reasons = (f"{asked_by} asked for a human", *short)
+        asked = Handed(answer_id, answer.question, *astuple(asking))
+        return self._store.escalations.open(asked.escalation(person, reasons, datetime.now(UTC)))
+
+    def escalate_due(
+        self, rules: Trenches, is_watched: Callable[[str], bool]
+    ) -> tuple[Escalation, ...]:
+        """Hand on what is due by the rules of the settings; () where they are all off.
+
+        `is_watched` says it of a channel's id. Questions of the last weeks are looked at.
+        """
+        if not (rules.after_hours or rules.times_asked):
+            return ()
+        since = datetime.now(UTC) - timedelta(hours=rules.after_hours) - _POLICY_LOOKS_BACK
+        asked = [question for _, question in self._store.escalations.questions(since)]
+        resolved = self._resolved_threads()
+        opened = []
+        for found in self._store.escalations.candidates(since):
+            place = found.asked.channel, found.asked.thread
+            if place in resolved or not shortcomings(found.facts):
+                continue
+            watched, times = is_watched(place[0]), alike(found.asked.question, asked)
+            reasons = due(replace(found.facts, watched=watched, times_asked=times), rules)
+            if reasons:
+                fresh = found.asked.escalation("policy", reasons, datetime.now(UTC))
+                opened.append(self._store.escalations.open(fresh))
+        return tuple(opened)
+
+    def _resolved_threads(self) -> frozenset[tuple[str, str]]:
+        """Channel and root of the threads that have their answer."""
+        seen, marks = self._store.threads.seen(), self._store.threads.marks()
+        resolved = (each for each in seen if each.state == "resolved")
+        return frozenset(
+            {(each.channel_id, each.key.rpartition("/")[2]) for each in resolved}
+            | {(mark.channel, mark.thread) for mark in marks}
+        )
+
+    def asked_alike(self, escalation: Escalation) -> tuple[int, int]:
+        """How often a question like it was asked in the last 90 days, and by how many people."""
+        since = datetime.now(UTC) - timedelta(days=90)
+        asked = self._store.escalations.questions(since)
+        same = [person for person, text in asked if alike(escalation.question, [text])]
+        return max(len(same), 1), max(len(set(same)), 1)
+
+    def claim(self, identity: str, person: str) -> Escalation:
+        """Take an escalation on. These steps raise NotFoundError, EscalationError, UsageError."""
+        return self._step(identity, lambda now, at: now.claim(person, at))
+
+    def schedule(self, identity: str, session: Session, person: str) -> Escalation:
+        """Set a session with the asker, or change it."""
+        return self._step(identity, lambda now, at: now.schedule(session, person, at))
+
+    def solve(self, identity: str, solution: Solution, person: str) -> Escalation:
+        """Keep what helped; the asker is told."""
+        kept = replace(solution, text=_storable(solution.text))
+        return self._step(identity, lambda now, at: now.solve(kept, person, at))
+
+    def decline(self, identity: str, reason: str, person: str) -> Escalation:
+        """Turn an escalation down; the asker is told why."""
+        return self._step(identity, lambda now, at: now.decline(_storable(reason), person, at))
+
+    def publish(self, identity: str, url: str, person: str) -> Escalation:
+        """Its write-up stands at `url`, which the next ingest reads; the asker is told."""
+        return self._step(identity, lambda now, at: now.publish(url, person, at))
+
+    def allow_quotes(self, identity: str, person: str, *, given: bool) -> Escalation:
+        """What the asker says to being quoted; EscalationError for anybody else."""
+        if self._store.escalations.get(identity).asker != person:
+            raise EscalationError("only who asked the question can say that")
+        return self._step(identity, lambda now, _: now.allow_quotes(given=given))
+
+    def _step(
+        self, identity: str, step: Callable[[Escalation, datetime], Escalation]
+    ) -> Escalation:
+        """Take a step from the present state; again from the newer one where others act too."""
+        for _ in range(_STEP_TRIES):
+            after = step(self._store.escalations.get(identity), datetime.now(UTC))
+            if self._store.escalations.save(after):
+                return after
+        raise EscalationError("others change it at this moment: try again")
 
     def missing(self) -> tuple[str, ...]:
         """What keeps the bot from answering, a line each; () when it is ready."""

@@ -9,8 +9,9 @@ version that it was made from, so of two who act at once one is told what the ot
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import date, datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -106,6 +107,11 @@ class Escalation:
     consent: Consent = ""
 
     @property
+    def opened_by(self) -> str:
+        """Who asked for people: a person as in Step, or 'policy'."""
+        return self.history[0].person
+
+    @property
     def opened_at(self) -> datetime:
         return self.history[0].at
 
@@ -171,6 +177,28 @@ class Escalation:
             raise EscalationError(f"it can't be {state}: {now}")
         step = Step(state, person, at, note)
         return replace(self, version=self.version + 1, state=state, history=(*self.history, step))
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A question that is handed to people: the fields of an Escalation that never change."""
+
+    answer_id: str
+    question: str
+    asker: str
+    channel: str = ""
+    thread: str = ""
+    message: str = ""
+
+    def escalation(self, person: str, reasons: tuple[str, ...], at: datetime) -> Escalation:
+        """The escalation that `person` ('policy' for a rule) opens.
+
+        Its id is made from the thread, or outside Slack from the answer: there is one for each.
+        """
+        place = f"{self.channel}/{self.thread}" if self.channel else self.answer_id
+        identity = hashlib.sha256(place.encode()).hexdigest()[:8]
+        history = (Step("open", person, at),)
+        return Escalation(identity, 1, "open", *astuple(self), reasons, history)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from metaflowbot.errors import NotFoundError
 from metaflowbot.escalation import (
     Escalation,
-    EscalationError,
     Facts,
+    Handed,
     Session,
     Solution,
     State,
@@ -40,7 +40,10 @@ class Keep(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A message because of an escalation. `ts` is '' while nobody knows whether it was posted."""
+    """A message because of an escalation.
+
+    `channel` and `ts` are '' while nobody knows whether it was posted.
+    """
 
     name: str
     channel: str
@@ -52,12 +55,7 @@ class Post:
 class Candidate:
     """A thread that nobody escalated, by the newest answer in it."""
 
-    answer_id: str
-    question: str
-    asker: str
-    channel: str
-    thread: str
-    message: str
+    asked: Handed
     facts: Facts
 
 
@@ -86,17 +84,18 @@ class Escalations:
                 self._announce(connection, fresh.id, fresh.version)
         return self.get(fresh.id)
 
-    def save(self, after: Escalation) -> None:
-        """Keep a step in place of the version before it.
+    def save(self, after: Escalation) -> bool:
+        """Keep a step in place of the version before it; False where that is not the present one.
 
-        Raises EscalationError where that version is not the present one any more.
+        Of two who make a step from the same version one is taken.
         """
         mine = (ESCALATIONS.c.id == after.id) & (ESCALATIONS.c.version == after.version - 1)
         statement = sa.update(ESCALATIONS).where(mine).values(_to_row(after))
         with self._begin() as connection:
             if connection.execute(statement).rowcount == 0:
-                raise EscalationError("somebody else changed it a moment ago: look at it again")
+                return False
             self._announce(connection, after.id, after.version)
+        return True
 
     def get(self, identity: str) -> Escalation:
         """The escalation of that id; raises NotFoundError."""
@@ -151,30 +150,35 @@ class Escalations:
         `mark` keeps it from being done twice for one moment; the number of new items comes back.
         """
         behind = sa.select(ESCALATIONS.c.id, ESCALATIONS.c.version).where(
-            (ESCALATIONS.c.shown < ESCALATIONS.c.version) & (ESCALATIONS.c.holder == "")
+            (ESCALATIONS.c.shown < ESCALATIONS.c.version)
+            & ((ESCALATIONS.c.holder == "") | (ESCALATIONS.c.held_until < _now()))
         )
         with self._begin() as connection:
             rows = connection.execute(behind).all()
             return sum(self._announce(connection, row.id, row.version, f"/{mark}") for row in rows)
 
-    def begin_post(self, identity: str, name: str, channel: str) -> Post:
-        """Note that a message is going to be posted; what was noted of it before comes back."""
-        row = {"escalation": identity, "name": name, "channel": channel, "ts": ""}
-        fresh = self._insert(ESCALATION_POSTS).values({**row, "begun_at": _now()})
+    def begin_post(self, identity: str, name: str) -> Post | None:
+        """Note that a message is going to be posted; what was noted of it before, None for new."""
+        row = {"escalation": identity, "name": name, "channel": "", "ts": "", "begun_at": _now()}
+        fresh = self._insert(ESCALATION_POSTS).values(row).on_conflict_do_nothing()
         with self._begin() as connection:
-            connection.execute(fresh.on_conflict_do_nothing())
-            posted = connection.execute(_post(identity, name)).one()
-        return Post(posted.name, posted.channel, posted.ts, posted.begun_at)
+            if connection.execute(fresh.returning(ESCALATION_POSTS.c.name)).first():
+                return None
+        return self.post(identity, name)
 
-    def posted(self, identity: str, name: str, ts: str) -> None:
-        """The message was posted, and has this timestamp."""
+    def posted(self, identity: str, name: str, channel: str, ts: str) -> None:
+        """The message was posted in that channel, and has this timestamp."""
+        same = (ESCALATION_POSTS.c.escalation == identity) & (ESCALATION_POSTS.c.name == name)
         with self._begin() as connection:
-            connection.execute(_posts_named(identity, name).values(ts=ts))
+            connection.execute(
+                sa.update(ESCALATION_POSTS).where(same).values(channel=channel, ts=ts)
+            )
 
     def post(self, identity: str, name: str) -> Post | None:
         """What is noted of a message of an escalation; None where it was never begun."""
+        same = (ESCALATION_POSTS.c.escalation == identity) & (ESCALATION_POSTS.c.name == name)
         with self._begin() as connection:
-            row = connection.execute(_post(identity, name)).first()
+            row = connection.execute(sa.select(ESCALATION_POSTS).where(same)).first()
         return Post(row.name, row.channel, row.ts, row.begun_at) if row else None
 
     # What the policy looks at
@@ -204,6 +208,13 @@ class Escalations:
         with self._begin() as connection:
             return tuple(map(_to_candidate, connection.execute(rows)))
 
+    def down_voted(self, answer_id: str, person: str) -> bool:
+        """Whether that person said that the answer did not help."""
+        theirs = (FEEDBACK.c.answer_id == answer_id) & (FEEDBACK.c.person == person)
+        with self._begin() as connection:
+            verdict = connection.execute(sa.select(FEEDBACK.c.verdict).where(theirs)).scalar()
+        return bool(verdict == "down")
+
     def questions(self, since: datetime, limit: int = 5000) -> tuple[tuple[str, str], ...]:
         """Who asked what at `since` or later, newest first, `limit` at most."""
         asked = sa.select(ANSWERS.c.person, ANSWERS.c.question).where(ANSWERS.c.asked_at >= since)
@@ -231,16 +242,6 @@ class Escalations:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _posts_named(identity: str, name: str) -> sa.Update:
-    of, named = ESCALATION_POSTS.c.escalation == identity, ESCALATION_POSTS.c.name == name
-    return sa.update(ESCALATION_POSTS).where(of & named)
-
-
-def _post(identity: str, name: str) -> sa.Select[Any]:
-    of, named = ESCALATION_POSTS.c.escalation == identity, ESCALATION_POSTS.c.name == name
-    return sa.select(ESCALATION_POSTS).where(of & named)
 
 
 def _to_row(escalation: Escalation) -> dict[str, Any]:
@@ -273,5 +274,5 @@ def _to_candidate(row: sa.Row[Any]) -> Candidate:
         down_voted=row.verdict == "down",
         hours=(_now() - row.asked_at).total_seconds() / 3600,
     )
-    place = {name: getattr(row, name) for name in ("channel", "thread", "message", "question")}
-    return Candidate(answer_id=row.id, asker=row.person, facts=facts, **place)
+    asked = Handed(row.id, row.question, row.person, row.channel, row.thread, row.message)
+    return Candidate(asked, facts)
