@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     from metaflowbot.vectors import Progress
 
 # The short names of `--only` and of metaflowbot.toml, and what hits call the source.
-_SOURCES = {"docs": "metaflow-docs", "api": "metaflow-api", "labs": "labs", "slack": "slack"}
+_SOURCES = {
+    "docs": "metaflow-docs",
+    "api": "metaflow-api",
+    "labs": "labs",
+    "slack": "slack",
+    "github": "github",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +55,9 @@ def ingest(
         float,
         typer.Option(help="The share of a source that may go at once.", min=0, max=1),
     ] = MAX_SHRINK,
+    noted: Annotated[
+        bool, typer.Option("--noted", help="Of Slack's threads read only those noted as changed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Read and split, but build nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -57,8 +67,12 @@ def ingest(
     """
     given = {"metaflow-docs": docs, "labs": labs, "slack": slack_export}
     named = {name: location for name, location in given.items() if location}
-    job = compose(settings_module.load(), named, only or [], max_shrink=max_shrink)
+    settings = settings_module.load()
+    job = compose(settings, named, only or [], max_shrink=max_shrink, noted_only=noted)
+    if _is_withdrawn(settings, job):
+        job = dataclasses.replace(job, max_shrink=1.0)
     summary = _run(job, dry_run=dry_run)
+    _settle(settings, job, summary)
     if as_json:
         print_json(dataclasses.asdict(summary))
     else:
@@ -72,8 +86,9 @@ def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     from metaflowbot import bootstrap, serving
 
     settings = settings_module.load()
+    settings.check_serving()
     if bootstrap.open_index(settings).active_id() is None:
-        serving.say("first run: building the index from every source that can be reached")
+        say("first run: building the index from every source that can be reached")
         summary = _run(compose(settings, {}), dry_run=False)
         _print(summary)
     serving.serve(settings, host, port)
@@ -84,10 +99,13 @@ def compose(
     named: Mapping[str, str],
     only: Sequence[str] = (),
     max_shrink: float = MAX_SHRINK,
+    *,
+    noted_only: bool = False,
 ) -> Ingest:
     """The ingest of the sources in `only` (empty: all), `named` giving locations by source.
 
-    What is named in either is required; what is not read now stays as it was read last. Raises
+    What is named in either is required; what is not read now stays as it was read last. With
+    `noted_only` that holds for Slack's threads too, but for those noted as changed. Raises
     UsageError for an unknown source.
     """
     from ingest.library import Library
@@ -98,7 +116,9 @@ def compose(
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
     sources = [source for source in _sources(settings, named) if source.name in wanted]
     if "slack" in wanted:
-        sources += _threads(settings, named.get("slack", ""))
+        sources += _threads(settings, named.get("slack", ""), noted_only=noted_only)
+    if "github" in wanted and (settings.sources.github.repositories or only):
+        sources.append(_forge(settings))
     read = {source.name for source in sources}
     index_home = settings.home / "index"
     return Ingest(
@@ -135,21 +155,64 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
         yield LabsSource(location)
 
 
-def _threads(settings: Settings, export: str) -> Iterator[Source]:
-    """Slack's threads, of which the database holds the reviews: so it is opened only for them."""
+def _forge(settings: Settings) -> Source:
+    from ingest.sources.github import GitHubThreads
+
+    return GitHubThreads(settings, settings.home / "cache" / "sources" / "github")
+
+
+def _threads(settings: Settings, export: str, *, noted_only: bool) -> Iterator[Source]:
+    """Slack's threads, of which the database knows more: so it is opened only to read them."""
     from ingest.sources.slack_api import SlackApi
     from ingest.sources.slack_export import SlackExport
 
     slack = settings.sources.slack
     people = tuple(person for person in settings.trenches.maintainers if person[:1] in "UW")
-    note = partial(review.note, settings)
+    known, note = partial(review.known, settings), partial(review.note, settings)
+    cache = settings.home / "cache" / "sources" / "slack"
+    live = SlackApi(settings, cache, people, known, note, noted_only)
     if settings.reads_workspace and not export:
-        cache = settings.home / "cache" / "sources" / "slack"
-        rulings = review.verdicts(settings)
-        yield SlackApi(settings, cache, people, reviews=rulings, note=note)
+        yield live
     elif location := export or slack.location:
-        rulings = review.verdicts(settings)
-        yield SlackExport(location, slack.channels, people, reviews=rulings, note=note)
+        over = live if settings.slack_bot_token.get_secret_value() else None
+        yield SlackExport(location, slack.channels, people, known, note, over)
+
+
+def _reads_threads(job: Ingest) -> bool:
+    return any(source.name == "slack" for source in job.sources)
+
+
+def _is_withdrawn(settings: Settings, job: Ingest) -> bool:
+    """Whether somebody withdrew what they wrote in threads: then these may shrink by any share."""
+    if not (_reads_threads(job) or job.library.last("slack")):
+        return False
+    with review.opened(settings) as store:
+        return any(change.withdrawal for change in store.threads.changes())
+
+
+def _settle(settings: Settings, job: Ingest, summary: Summary) -> None:
+    """What was read of noted threads is live now; what was withdrawn leaves older generations."""
+    reports = {report.name: report for report in summary.sources}
+    if not summary.generation or "slack" not in reports:
+        return
+    was_read = _reads_threads(job) and not reports["slack"].error
+    with review.opened(settings) as store:
+        if any(change.withdrawal for change in store.threads.changes()):
+            with job.alone():
+                _keep_active_only(job)
+        if was_read:
+            store.threads.settle()
+
+
+def _keep_active_only(job: Ingest) -> None:
+    """Delete all other generations, and the way back to them; nobody else may be building one."""
+    (job.home / "previous").unlink(missing_ok=True)
+    for folder in (job.home / "generations").glob("*.building"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for pattern in ("*.partial", "documents/*.partial"):
+        for path in job.home.glob(pattern):
+            path.unlink(missing_ok=True)
+    job.index.prune(keep=1)
 
 
 def _run(job: Ingest, *, dry_run: bool) -> Summary:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -20,14 +20,18 @@ from metaflowbot.errors import UsageError
 from metaflowbot.settings import Settings
 
 if TYPE_CHECKING:
+    from ingest.sources.slack_reading import Known
     from metaflowbot.store import Store
-    from metaflowbot.threads import Review, ReviewVerdict, SeenThread
+    from metaflowbot.threads import Change, Review, ReviewVerdict, SeenThread
 
 app = typer.Typer(help="Review Slack's threads: which become answers.", no_args_is_help=True)
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="As `list` shows it: channel/ts.")]
 # What each kind of evidence says, in words.
 _EVIDENCE = {
+    "marked-by-asker": "the asker marked it as resolved",
+    "marked-by-maintainer": "a maintainer marked it as resolved",
+    "marked-by-others": "somebody else marked it as resolved",
     "asker-reaction": "the asker marked an answer as the one that worked",
     "maintainer-reaction": "a maintainer marked an answer",
     "closing-reaction": "the asker's closing words were marked",
@@ -100,16 +104,29 @@ def reject(key: Key, as_json: AsJson = False) -> None:
     _rule(key, "rejected", as_json=as_json)
 
 
-def verdicts(settings: Settings) -> Mapping[str, ReviewVerdict]:
-    """All rulings by the thread's key; raises StoreError."""
+def known(settings: Settings) -> Known:
+    """What the database knows of threads; raises StoreError."""
+    from ingest.sources.slack_reading import Known
+
     with opened(settings) as store:
-        return {key: review.verdict for key, review in store.threads.reviews().items()}
+        threads = store.threads
+        return Known(
+            reviews={key: review.verdict for key, review in threads.reviews().items()},
+            marks=threads.marks(),
+            opted_out=threads.opted_out(),
+            changes=threads.changes(),
+        )
 
 
-def note(settings: Settings, seen: Sequence[SeenThread]) -> None:
+def note(
+    settings: Settings,
+    seen: Sequence[SeenThread],
+    changes: Sequence[Change],
+    unread: Collection[str],
+) -> None:
     """Keep what was seen of all threads, for the commands; raises StoreError."""
     with opened(settings) as store:
-        store.threads.note(seen)
+        store.threads.note(seen, changes, unread)
 
 
 @contextmanager
@@ -169,7 +186,9 @@ def _urgency(thread: SeenThread) -> tuple[int, float, str]:
 
 
 def _values(thread: SeenThread, review: Review | None) -> dict[str, Any]:
-    return {**plain_values(thread), "review": plain_values(review) if review else None}
+    values = plain_values(thread)
+    del values["people"]
+    return {**values, "review": plain_values(review) if review else None}
 
 
 def _print_list(threads: Sequence[SeenThread], reviews: Mapping[str, Review]) -> None:

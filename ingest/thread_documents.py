@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from ingest.mrkdwn import to_markdown
+from ingest.mrkdwn import Person, to_markdown
 from ingest.threads import Message, Resolution, Thread
 from metaflowbot.domain import Document, Section
 from metaflowbot.scrub import scrub
@@ -94,10 +94,14 @@ def ordinary_words(
 
 @dataclass(frozen=True)
 class ThreadWriter:
-    """Writes documents. `workspace` is the base of permalinks, '' where it is not known."""
+    """Writes documents. `workspace` is the base of permalinks, '' where it is not known.
+
+    `markdown` makes Markdown of a message's text, given what to call each `<@id>` in it.
+    """
 
     people: People
     workspace: str = ""
+    markdown: Callable[[str, Person], str] = to_markdown
 
     def document(
         self, thread: Thread, resolution: Resolution, newer: Thread | None = None
@@ -131,6 +135,7 @@ class ThreadWriter:
         """What maintainers are told of a thread; nothing of a message to an assistant is in it."""
         found: ThreadState = "resolved" if resolution.resolved else "unresolved"
         messages = [*self._question(thread, resolution), *thread.replies]
+        spoken_by = (thread.root, *thread.replies)
         spoken = (message for message in messages if message.ts not in resolution.commands)
         texts = (self._text(message, thread, Counter()) for message in spoken)
         return SeenThread(
@@ -144,6 +149,7 @@ class ThreadWriter:
             channel=thread.channel,
             channel_id=thread.channel_id,
             private=private,
+            people=tuple(sorted({f"slack:{it.author}" for it in spoken_by if it.author})),
         )
 
     def permalink(self, thread: Thread) -> str:
@@ -176,14 +182,14 @@ class ThreadWriter:
         for message, text in answered:
             role = self.people.role(message.author, thread)
             parts += [f"{role[0].upper()}{role[1:]} ({_date(message)}):", text]
-        if {"asker-words", "asker-reaction"} & set(resolution.evidence):
+        if {"asker-words", "asker-reaction", "marked-by-asker"} & set(resolution.evidence):
             parts.append("The asker confirmed that this settled it.")
         return "\n\n".join(parts)
 
     def _text(self, message: Message, thread: Thread, removed: Counter[str]) -> str:
         """A message without the address in front of it, as Markdown, redacted and scrubbed."""
         said = re.sub(r"^(?:<@\w+(?:\|[^>]*)?>[,:]?\s*)+", "", message.text)
-        markdown = to_markdown(said, lambda person: self._mention(person, thread))
+        markdown = self.markdown(said, lambda person: self._mention(person, thread))
         scrubbed = scrub(self.people.redact(markdown, thread))
         removed.update(scrubbed.counts)
         return scrubbed.text

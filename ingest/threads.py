@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ingest.remarks import Remark, is_question, is_technical, old_answer, read
+from ingest.remarks import Remark, is_question, is_technical, read
 
 if TYPE_CHECKING:
     from metaflowbot.threads import ReviewVerdict
@@ -33,6 +34,8 @@ APPROVALS = frozenset(
 RESOLVED_FROM = 0.6
 # What each kind of evidence is worth, alone; together they add up as independent chances do.
 _WORTH = {
+    "marked-by-asker": 0.95,
+    "marked-by-maintainer": 0.95,
     "asker-reaction": 0.85,
     "maintainer-reaction": 0.85,
     "closing-reaction": 0.65,
@@ -40,9 +43,13 @@ _WORTH = {
     "maintainer-answer": 0.6,
     "maintainer-answer-open": 0.35,
     "others-reaction": 0.35,
+    "marked-by-others": 0.35,
     "asker-approval": 0.4,
     "self-answer": 0.6,
 }
+
+Marks = Mapping[str, Set[str]]
+"""Who (ids) marked a thread as resolved, by the ts of the answer that was marked; '' for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,14 @@ class Message:
         """Who used one of these emoji on it; a skin tone makes no difference."""
         people = (who for name, who in self.reactions.items() if name.split("::")[0] in names)
         return frozenset().union(*people)
+
+    def unmarked_by(self, people: Container[str]) -> Message:
+        """The message without these people's reactions."""
+        reactions = {
+            name: frozenset(person for person in who if person not in people)
+            for name, who in self.reactions.items()
+        }
+        return replace(self, reactions=reactions)
 
 
 @dataclass(frozen=True)
@@ -111,14 +126,21 @@ class Resolution:
     commands: tuple[str, ...] = ()
 
 
-def resolve(thread: Thread, maintainers: Collection[str]) -> Resolution:
-    """Weigh a thread's evidence; a thread without replies or without a question is unresolved."""
+def resolve(
+    thread: Thread, maintainers: Collection[str], marks: Marks = MappingProxyType({})
+) -> Resolution:
+    """Weigh a thread's evidence; a thread without replies or without a question is unresolved.
+
+    What its asker or a maintainer marked is a question and its answer, whatever the words.
+    """
     remarks = {message.ts: read(message.text) for message in (thread.root, *thread.replies)}
     commands = tuple(ts for ts, remark in remarks.items() if remark.commands)
-    why_not = _out_of_scope(thread, maintainers, remarks)
+    trusted = frozenset(maintainers) | {thread.asker}
+    is_settled = any(people & trusted for people in marks.values())
+    why_not = _out_of_scope(thread, maintainers, remarks, is_settled=is_settled)
     if why_not:
         return Resolution(False, 0.0, why_not=why_not, commands=commands)
-    weighing = _Weighing(thread, frozenset(maintainers), remarks)
+    weighing = _Weighing(thread, frozenset(maintainers), remarks, marks)
     doubt = math.prod(1 - worth for worth in weighing.evidence.values())
     confidence = round(1 - doubt, 3)
     answers = tuple(sorted(weighing.answers, key=float))
@@ -151,23 +173,21 @@ def reviewed(
 
 
 def _approved(thread: Thread, resolution: Resolution, maintainers: frozenset[str]) -> Resolution:
-    """With the answers for which there is evidence, else all that could be one: others' words
-    first, the asker's own where there are none.
-    """
     if resolution.resolved:
         return resolution
     remarks = {message.ts: read(message.text) for message in (thread.root, *thread.replies)}
-    weighing = _Weighing(thread, maintainers, remarks)
-    possible = [reply for reply in weighing.replies if weighing.could_answer(reply)]
-    others = [reply for reply in possible if reply.author != thread.asker]
-    answers = weighing.answers or {reply.ts for reply in others or possible}
+    answers = _Weighing(thread, maintainers, remarks, {}).likely_answers()
     if not answers:
         return replace(resolution, why_not="approved in review, but nothing in it is an answer")
     return replace(resolution, resolved=True, answers=tuple(sorted(answers, key=float)))
 
 
 def _out_of_scope(
-    thread: Thread, maintainers: Collection[str], remarks: Mapping[str, Remark]
+    thread: Thread,
+    maintainers: Collection[str],
+    remarks: Mapping[str, Remark],
+    *,
+    is_settled: bool,
 ) -> str:
     root = thread.root
     human = [reply for reply in thread.replies if not (reply.by_bot or reply.deleted)]
@@ -177,8 +197,9 @@ def _out_of_scope(
         "a bot's post": root.by_bot,
         "a notice of the channel": root.notice,
         "no reply": not human,
-        "points to another thread": all(remarks[reply.ts].redirects for reply in human),
-        "an announcement or chat": not (asks and technical),
+        "points to another thread": not is_settled
+        and all(remarks[reply.ts].redirects for reply in human),
+        "an announcement or chat": not (is_settled or (asks and technical)),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -187,10 +208,16 @@ class _Weighing:
     """Goes through one thread once; leaves the evidence, by kind, and the answers it speaks for."""
 
     def __init__(
-        self, thread: Thread, maintainers: frozenset[str], remarks: Mapping[str, Remark]
+        self,
+        thread: Thread,
+        maintainers: frozenset[str],
+        remarks: Mapping[str, Remark],
+        marks: Marks,
     ) -> None:
         self.asker = thread.asker
         self.maintainers = maintainers
+        trusted = maintainers | {self.asker}
+        self.chosen = {ts for ts, people in marks.items() if people & trusted}
         self.remarks = remarks
         self.replies = [
             reply
@@ -215,6 +242,7 @@ class _Weighing:
         if thread.root.checked_by & (maintainers | {self.asker}):
             self._add("root-reaction")
         self._last_word_of_maintainers()
+        self._take_marks(thread.root.ts, marks)
         self._widen()
 
     def _add(self, kind: str, answer: Message | None = None, worth: float = 0.0) -> None:
@@ -252,7 +280,34 @@ class _Weighing:
         is_marked = self.asker in reply.checked_by - {reply.author}
         is_promise = remark.defers and not remark.releases and remark.substance < 40
         is_empty = remark.substance < 2 or remark.asks or remark.redirects
-        return reply.ts not in self.rejected and (is_marked or not (is_empty or is_promise))
+        is_usable = reply.ts not in self.rejected and (is_marked or not (is_empty or is_promise))
+        return is_usable or reply.ts in self.chosen
+
+    def likely_answers(self) -> set[str]:
+        """The answers for which there is evidence, else all that could be one: others' words first,
+        the asker's own where there are none.
+        """
+        possible = [reply for reply in self.replies if self.could_answer(reply)]
+        others = [reply for reply in possible if reply.author != self.asker]
+        return self.answers or {reply.ts for reply in others or possible}
+
+    def _take_marks(self, root_ts: str, marks: Marks) -> None:
+        """A marked message is the answer. A mark on a bot's post says nothing: what a bot answers
+        stands in documents already.
+        """
+        answers = {reply.ts for reply in self.replies}
+        whole = {"", root_ts}
+        for people in (marks[ts] for ts in marks.keys() & (answers | whole)):
+            if self.asker in people:
+                self._add("marked-by-asker")
+            if people & (self.maintainers - {self.asker}):
+                self._add("marked-by-maintainer")
+            elif people - {self.asker}:
+                self._add("marked-by-others")
+        if self.chosen & answers:
+            self.answers = self.chosen & answers
+        elif self.chosen & whole:
+            self.answers = self.likely_answers()
 
     def _marked(self, reply: Message) -> None:
         """Check marks on somebody else's answer."""
@@ -357,74 +412,3 @@ def infer_maintainers(threads: Iterable[Thread]) -> frozenset[str]:
         for person, count in answered.items()
         if count >= 5 and len(askers[person]) >= 3 and accepted[person] >= 0.45 * count
     )
-
-
-def superseded(resolved: Sequence[tuple[Thread, Resolution]]) -> Mapping[str, str]:
-    """Key of an outdated thread -> key of the later resolved thread that says so.
-
-    The later one calls an older answer outdated, and links to it or is about the same thing: of
-    the older threads, the one most like what it says of the older answer, or else like the whole
-    of it. Likeness is the cosine (0 to 1) of tf-idf vectors.
-    """
-    ordered = sorted(resolved, key=lambda pair: float(pair[0].root.ts))
-    contents = [_content(*pair) for pair in ordered]
-    found: dict[str, str] = {}
-    for place, (thread, resolution) in enumerate(ordered):
-        if any(read(text).outdates for text in _answer_texts(thread, resolution)):
-            older = [pair[0] for pair in ordered[:place]]
-            targets = _linked(thread, older) or _alike(thread, contents[place], older, contents)
-            found.update(dict.fromkeys((target.key for target in targets), thread.key))
-    return found
-
-
-def _linked(thread: Thread, older: Sequence[Thread]) -> list[Thread]:
-    texts = " ".join(message.text for message in (thread.root, *thread.replies))
-    links = set(_LINK.findall(texts))
-    return [old for old in older if (old.channel_id, old.root.ts.replace(".", "")) in links]
-
-
-def _alike(
-    thread: Thread, content: str, older: Sequence[Thread], contents: Sequence[str]
-) -> list[Thread]:
-    said = " ".join(old_answer(message.text) for message in (thread.root, *thread.replies))
-    vectors = _vectors([said.strip() or content, *contents])
-    likeness = [_cosine(vectors[0], vector) for vector in vectors[1 : len(older) + 1]]
-    best = max(likeness, default=0.0)
-    return [older[likeness.index(best)]] if best >= _SAME_SUBJECT else []
-
-
-_SAME_SUBJECT = 0.15
-_LINK = re.compile(r"/archives/(\w+)/p(\d{10,})")
-
-
-def _answer_texts(thread: Thread, resolution: Resolution) -> list[str]:
-    return [reply.text for reply in thread.replies if reply.ts in resolution.answers]
-
-
-def _content(thread: Thread, resolution: Resolution) -> str:
-    return " ".join([thread.root.text, *_answer_texts(thread, resolution)])
-
-
-def _vectors(texts: Sequence[str]) -> list[dict[str, float]]:
-    """Unit tf-idf vectors, `n_texts` of them; a text without words gives an empty one.
-
-    A word in `inline code` counts three times: it is what the text is about.
-    """
-    bags = []
-    for text in texts:
-        code = " ".join(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text))
-        bags.append(Counter(re.findall(r"[a-z_]{3,}", f"{text} {code} {code}".lower())))
-    seen_in = Counter(word for bag in bags for word in bag)
-    vectors = []
-    for bag in bags:
-        vector = {
-            word: (1 + math.log(count)) * math.log(1 + len(bags) / seen_in[word])
-            for word, count in bag.items()
-        }
-        length = math.sqrt(sum(weight * weight for weight in vector.values())) or 1.0
-        vectors.append({word: weight / length for word, weight in vector.items()})
-    return vectors
-
-
-def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    return sum(weight * other.get(word, 0.0) for word, weight in one.items())

@@ -94,9 +94,10 @@ def _chat_model(settings: Settings) -> str:
 
 
 def _slack(settings: Settings) -> str:
+    settings.check_serving()
     if settings.slack_mode == "off":
         return "no tokens are set: the web page and the command line still answer"
-    from metaflowbot.slack.app import check_app_token, granted_scopes, web_client
+    from metaflowbot.slack.clients import check_app_token, granted_scopes, web_client
 
     wanted = _SCOPES | (_READING_SCOPES if settings.reads_workspace else frozenset())
     missing = wanted - granted_scopes(web_client(settings))

@@ -244,6 +244,22 @@ class Settings(_Table):
         named = source.channels and self.slack_bot_token.get_secret_value()
         return source.location == "slack" or bool(named and not source.location)
 
+    @property
+    def reads_live_threads(self) -> bool:
+        """Whether what people write in Slack now is read, if only over an export."""
+        return bool(
+            self.slack_bot_token.get_secret_value()
+            and (self.reads_workspace or self.sources.slack.location)
+        )
+
+    def check_serving(self) -> None:
+        """Raise SettingsError where Slack could not reach a process that serves."""
+        if self.slack_bot_token.get_secret_value() and self.slack_mode == "off":
+            raise SettingsError(
+                "SLACK_BOT_TOKEN is set alone: set SLACK_APP_TOKEN as well for Socket Mode, "
+                "or SLACK_SIGNING_SECRET for HTTP mode"
+            )
+
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read metaflowbot.toml and the environment; raise SettingsError on the first wrong setting."""
@@ -316,11 +332,6 @@ def _check_together(settings: Settings) -> None:
             settings.slack_signing_secret,
         )
     )
-    if bot and not (app or secret):
-        raise SettingsError(
-            "SLACK_BOT_TOKEN is set alone: set SLACK_APP_TOKEN as well for Socket Mode, "
-            "or SLACK_SIGNING_SECRET for HTTP mode"
-        )
     if (app or secret) and not bot:
         name = "SLACK_APP_TOKEN" if app else "SLACK_SIGNING_SECRET"
         raise SettingsError(f"{name} is set without SLACK_BOT_TOKEN: set the bot's token (xoxb-…)")

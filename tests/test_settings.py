@@ -195,7 +195,6 @@ def test_a_wrong_variable_is_named_and_its_value_is_not_shown(toml: Path, name: 
 @pytest.mark.parametrize(
     ("given", "missing"),
     [
-        ({"SLACK_BOT_TOKEN": f"xoxb-{SECRET}"}, "SLACK_APP_TOKEN"),
         ({"SLACK_APP_TOKEN": f"xapp-{SECRET}"}, "SLACK_BOT_TOKEN"),
         ({"SLACK_SIGNING_SECRET": SECRET}, "SLACK_BOT_TOKEN"),
         ({"METAFLOWBOT_CHAT_MODEL": "openai:gpt-5-mini"}, "OPENAI_API_KEY"),

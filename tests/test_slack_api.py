@@ -22,6 +22,7 @@ from ingest import commands
 from ingest.sources import Omission
 from ingest.sources.slack_api import SlackApi
 from ingest.sources.slack_export import SlackExport
+from ingest.sources.slack_reading import Known
 from metaflowbot.domain import Document
 from metaflowbot.errors import SettingsError, SourceError
 from metaflowbot.settings import Settings, SlackSource, Sources, load
@@ -199,9 +200,9 @@ def test_nothing_of_people_who_opted_out_is_read_or_kept(place: Place) -> None:
     place.resolved(ask, 1)
     place.read()
     assert place.helper in place.on_disk()
-    assert place.read(opted_out=(place.helper,))[0] == {}
+    assert place.read(known=lambda: Known(opted_out=(place.helper,)))[0] == {}
     assert "@retry" not in place.on_disk()
-    assert place.read(opted_out=(place.asker,))[0] == {}
+    assert place.read(known=lambda: Known(opted_out=(place.asker,)))[0] == {}
     assert "train" not in place.on_disk()
 
 

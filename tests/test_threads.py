@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from ingest.mrkdwn import to_markdown
+from ingest.outdated import superseded
 from ingest.remarks import addresses_assistant, read
 from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
-from ingest.threads import Message, Thread, infer_maintainers, resolve, superseded
+from ingest.threads import Message, Thread, infer_maintainers, resolve
 
 ASKER, HELPER, MAINTAINER = "UASKER", "UHELPER", "UMAINTAINER"
 MAINTAINERS = frozenset({MAINTAINER})

@@ -3,13 +3,14 @@
 The history is read backwards by time rather than by Slack's cursors: a time means the same after
 a stop of any length, and pages whose cursor is missing end nothing early. A later run reads again
 what is newer than the newest message that was seen less a week, so that late replies, edits,
-reactions and deletions of that week are seen; older threads stay as they were read.
+reactions and deletions of that week are seen. Of the older ones those are read again in which
+Slack's events named a change; the others stay as they were read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,13 @@ from pydantic import BaseModel, Field, ValidationError
 from ingest.sources import Item, Omission
 from ingest.sources.slack_archive import Archive, Kept, Span, scrubbed
 from ingest.sources.slack_messages import SlackMessage, threads
-from ingest.sources.slack_reading import Conversation, Note, Reading, no_message
-from metaflowbot.errors import SourceError
+from ingest.sources.slack_reading import Conversation, Known, Note, Reading, no_message
+from ingest.sources.slack_web import SlackRefusalError, WebApi
+from ingest.threads import Message
 from metaflowbot.settings import Settings
-from metaflowbot.threads import ReviewVerdict
 
 _WINDOW = 7 * 24 * 3600.0
-_PATIENCE = 60.0  # seconds that one call may wait for Slack, all its tries together
-_TRIES = 3  # of a call that fails on the way, or at Slack's own fault
 _SCOPES = {"private_channel": "groups:read", "mpim": "mpim:read", "im": "im:read"}
-_OWN_FAULTS = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout"})
-_TOKEN_FAULTS = frozenset(
-    "invalid_auth not_authed account_inactive token_revoked token_expired "
-    "not_allowed_token_type org_login_required team_access_not_granted".split()
-)
 # Why one channel can't be read while the others can.
 _CLOSED = {
     "not_in_channel": "the bot is not in this channel: invite it",
@@ -41,30 +35,23 @@ _CLOSED = {
 }
 
 
-class SlackRefusalError(SourceError):
-    """Slack answered a call with an error; `code` is Slack's own."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True)
 class SlackApi:
     """The threads of the bot's channels that were resolved: the same documents as an export's.
 
     `cache` is the folder for what was read, a file a channel. `channels` names what to read, by
     name or id; empty means every public channel that the bot is in. Private channels and direct
-    messages are read only when named, and may be shown only there. `maintainers`, `opted_out`,
-    `reviews` and `note` are as for SlackExport.
+    messages are read only when named, and may be shown only there. `maintainers`, `known` and
+    `note` are as for SlackExport. With `noted_only` just the threads are read that `known` names
+    as changed, where all others have been read before.
     """
 
     settings: Settings
     cache: Path
     maintainers: tuple[str, ...] = ()
-    opted_out: tuple[str, ...] = ()
-    reviews: Mapping[str, ReviewVerdict] = field(default_factory=dict)
+    known: Callable[[], Known] = Known
     note: Note | None = None
+    noted_only: bool = False
     name: str = "slack"
 
     def read(self) -> Iterator[Item]:
@@ -73,91 +60,45 @@ class SlackApi:
         Raises SourceError when Slack refuses the token or does not answer; what was read until
         then is kept, and the next run goes on from there.
         """
-        api = _WebApi(self.settings)
-        workspace = str(api.call("auth.test").get("url") or "").rstrip("/")
-        reading = Reading(frozenset(self.opted_out))
-        for entry in api.pages("users.list", "members"):
+        reading = Reading(self.known())
+        api = WebApi(self.settings)
+        workspace = _workspace(api)
+        for channel in self._channels(api, reading):
+            channel.read(whole=not (self.noted_only and channel.archive.newest))
+        yield from reading.documents(self.maintainers, workspace, self.note)
+
+    def lay_over(self, reading: Reading) -> str:
+        """Put the threads in place that were named as changed, now or before, and nothing else.
+
+        Returns the base of permalinks, '' where there are no such threads: Slack is not asked
+        then. Raises as `read`.
+        """
+        if not (reading.known.changes or any(self.cache.glob("*.jsonl"))):
+            return ""
+        api = WebApi(self.settings)
+        workspace = _workspace(api)
+        before = len(reading.omissions)
+        channels = list(self._channels(api, reading))
+        # What the bot is not in was read from elsewhere.
+        del reading.omissions[before:]
+        for channel in channels:
+            channel.read(whole=False)
+        return workspace
+
+    def _channels(self, api: WebApi, reading: Reading) -> Iterator[_Channel]:
+        """What is to be read; what was kept of others is deleted."""
+        for entry in api.pages("users.list", "members", limit=1000):
             reading.meet(entry)
         chosen = list(_chosen(api, self.settings.sources.slack.channels, reading))
         _sweep(self.cache, {conversation.id for conversation in chosen})
         for conversation in chosen:
             path = self.cache / f"{conversation.id}.jsonl"
-            _Channel(api, conversation, reading, Archive(path, reading.opted_out)).read()
-        yield from reading.documents(self.maintainers, workspace, self.reviews, self.note)
+            yield _Channel(api, conversation, reading, Archive(path, reading.known.opted_out))
 
 
-class _WebApi:
-    """Slack's Web API as far as reading goes; each call raises SlackRefusalError or SourceError."""
-
-    def __init__(self, settings: Settings) -> None:
-        from metaflowbot.slack.app import web_client
-
-        self._client = web_client(settings)
-        # The client's own retries honour a wait of any length: here one place counts the minute.
-        self._client.retry_handlers.clear()
-
-    def call(self, method: str, **arguments: str | int) -> Mapping[str, Any]:
-        """The answer's fields, after waiting for a minute in all where Slack asks for that."""
-        from metaflowbot.slack.replies import SLACK_FAILURES
-
-        waited, tries = 0.0, 1
-        while True:
-            try:
-                answer = self._client.api_call(method, http_verb="GET", params=arguments).data
-                return answer if isinstance(answer, dict) else {}
-            except SLACK_FAILURES as error:
-                wait = _wait(error, tries)
-                if wait is None or waited + wait > _PATIENCE:
-                    raise self._translated(method, error) from None
-            time.sleep(wait)
-            waited, tries = waited + wait, tries + 1
-
-    def pages(self, method: str, key: str, **arguments: str | int) -> Iterator[Any]:
-        """Every entry of a list that Slack gives in pages, by its cursors.
-
-        Raises SlackRefusalError 'ended_early' after the last where Slack says that there are more.
-        """
-        cursor: dict[str, str] = {}
-        while True:
-            answer = self.call(method, **arguments, **cursor)
-            yield from answer.get(key) or ()
-            following = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not following and answer.get("has_more"):
-                raise SlackRefusalError("ended_early", f"Slack's pages of {method} ended early")
-            if not following:
-                return
-            cursor = {"cursor": following}
-
-    def _translated(self, method: str, error: BaseException) -> SourceError:
-        from metaflowbot.slack.app import refused
-        from metaflowbot.slack.replies import why
-
-        code = why(error)
-        if not hasattr(error, "response") or code in _TOKEN_FAULTS:
-            return SourceError(str(refused("SLACK_BOT_TOKEN", error, self._client.base_url)))
-        if code == "ratelimited":
-            return SourceError(
-                "Slack asks to wait for more than a minute: what was read is kept; try again later"
-            )
-        if code == "missing_scope":
-            scope = getattr(error, "response", {}).get("needed")
-            text = f"SLACK_BOT_TOKEN lacks the scope {scope}: add it to the app and install it anew"
-            return SlackRefusalError(code, text)
-        return SlackRefusalError(code, f"Slack refuses {method} ({code})")
-
-
-def _wait(error: BaseException, tries: int) -> float | None:
-    """Seconds until a call is worth another try, None where it never is."""
-    from metaflowbot.slack.replies import why
-
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", 0)
-    if status == 429 or why(error) == "ratelimited":
-        named = {name.lower(): value for name, value in getattr(response, "headers", {}).items()}
-        seconds = str(named.get("retry-after", ""))
-        return max(1.0, float(seconds)) if seconds.isdigit() else 1.0
-    passing = response is None or status >= 500 or why(error) in _OWN_FAULTS
-    return 1.0 if passing and tries < _TRIES else None
+def _workspace(api: WebApi) -> str:
+    """The base of permalinks; raises SourceError where the token is refused."""
+    return str(api.call("auth.test").get("url") or "").rstrip("/")
 
 
 class _Listed(BaseModel):
@@ -175,7 +116,7 @@ class _Listed(BaseModel):
         return Conversation(self.id, self.name or self.id, public)
 
 
-def _chosen(api: _WebApi, channels: tuple[str, ...], reading: Reading) -> Iterator[Conversation]:
+def _chosen(api: WebApi, channels: tuple[str, ...], reading: Reading) -> Iterator[Conversation]:
     """The conversations to read; what is named and not to be had becomes an omission."""
     missing = set(channels)
     for listed in _listed(api, "public_channel"):
@@ -202,7 +143,7 @@ def _chosen(api: _WebApi, channels: tuple[str, ...], reading: Reading) -> Iterat
     reading.omissions += [Omission(name, why) for name in sorted(missing)]
 
 
-def _listed(api: _WebApi, kind: str) -> Iterator[_Listed]:
+def _listed(api: WebApi, kind: str) -> Iterator[_Listed]:
     for entry in api.pages("conversations.list", "channels", types=kind, limit=200):
         try:
             yield _Listed.model_validate(entry)
@@ -222,22 +163,45 @@ def _sweep(folder: Path, channels: set[str]) -> None:
 class _Channel:
     """Brings one conversation's archive up to date and its threads into `reading`."""
 
-    api: _WebApi
+    api: WebApi
     conversation: Conversation
     reading: Reading
     archive: Archive
+    seen_now: set[str] = field(default_factory=set)
 
-    def read(self) -> None:
+    def read(self, *, whole: bool) -> None:
+        """Read what is new and what may have changed, or else the threads named as changed."""
         self.archive.save()
         try:
-            self._update()
+            if whole:
+                self._update()
+            self._read_noted()
         except SlackRefusalError as error:
             if error.code not in _CLOSED:
                 raise
             self.reading.omissions.append(Omission(self.conversation.name, _CLOSED[error.code]))
+            self.reading.unread.add(self.conversation.id)
             return
         self.archive.save()
         self._hand_over()
+
+    def _read_noted(self) -> None:
+        """Read again what was named as changed; of a thread that is gone, that it is."""
+        changes = self.reading.known.changes
+        noted = {it.thread for it in changes if it.channel == self.conversation.id}
+        for root_ts in sorted({self.archive.root_of(ts) for ts in noted} - self.seen_now):
+            found = self._noted(root_ts)
+            gone = Kept(Message(root_ts, "", "", {}, deleted=True), {})
+            top = found[0].root_ts if found else root_ts
+            self.archive.put(top, list(map(self._kept, found)) or [gone])
+
+    def _noted(self, ts: str) -> list[SlackMessage]:
+        """The whole thread in which the message at `ts` stands; [] where there is none."""
+        found = self._thread(ts)
+        if found and found[0].root_ts not in [sent.ts for sent in found]:
+            # Of a reply Slack gives the reply alone.
+            return self._thread(found[0].root_ts) or found
+        return found
 
     def _update(self) -> None:
         """Finish a pass that was stopped, then make one over what is new or may have changed."""
@@ -281,23 +245,25 @@ class _Channel:
         fresh: dict[str, list[Kept]] = {}
         for sent in found:
             if sent.root_ts not in fresh:
-                whole = self._replies(sent) if sent.thread_ts else [sent]
+                # By itself where its root is gone.
+                whole = (self._thread(sent.root_ts) if sent.thread_ts else []) or [sent]
                 fresh[sent.root_ts] = list(map(self._kept, whole))
+        self.seen_now.update(fresh)
         return fresh
 
-    def _replies(self, sent: SlackMessage) -> list[SlackMessage]:
-        """The whole thread of a message, its root first; by itself where the root is gone."""
-        where = {"channel": self.conversation.id, "ts": sent.root_ts}
+    def _thread(self, ts: str) -> list[SlackMessage]:
+        """The whole thread of a root, which comes first; [] where there is no such message."""
+        where = {"channel": self.conversation.id, "ts": ts}
         entries = []
         try:
             for entry in self.api.pages("conversations.replies", "messages", **where, limit=999):
                 entries.append(entry)
         except SlackRefusalError as error:
             if error.code == "thread_not_found":
-                return [sent]
+                return []
             if error.code != "ended_early":
                 raise
-            key = f"{self.conversation.name}/{sent.root_ts}"
+            key = f"{self.conversation.name}/{ts}"
             self.reading.omissions.append(Omission(key, "Slack's pages of replies ended early"))
         whole = self._messages({"messages": entries})
         return list({message.ts: message for message in whole}.values())

@@ -8,7 +8,7 @@ thread is resolved. A file is a log of pages: a run that was stopped loses at mo
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,11 @@ class Archive:
     `span` is the pass that was not finished, None where there is none.
     """
 
-    def __init__(self, path: Path, opted_out: Collection[str] = ()) -> None:
+    def __init__(self, path: Path, opted_out: Container[str] = ()) -> None:
         """Read what is there; a damaged end is cut off.
 
-        Threads of people in `opted_out` (ids) are left out, and what they wrote in others'.
+        Threads of people in `opted_out` (ids) are left out, and what they wrote or marked in
+        others'.
         """
         self._path = path
         self._opted_out = opted_out
@@ -112,7 +113,24 @@ class Archive:
         left_out = {kept.message.ts for kept in found if kept.message.author in self._opted_out}
         if root_ts in left_out:
             return []
-        return [kept for kept in found if kept.message.ts not in left_out]
+        return [
+            replace(kept, message=kept.message.unmarked_by(self._opted_out))
+            for kept in found
+            if kept.message.ts not in left_out
+        ]
+
+    def put(self, root_ts: str, messages: Iterable[Kept]) -> None:
+        """Put one thread in, on disk as well; how far the archive goes stays as it is."""
+        self.add({root_ts: messages}, (), self.newest, self.span)
+
+    def root_of(self, ts: str) -> str:
+        """The ts of the root under which the message stands, itself where it is not known."""
+        places = (
+            root
+            for root, messages in self.threads.items()
+            if any(kept.message.ts == ts for kept in messages)
+        )
+        return ts if ts in self.threads else next(places, ts)
 
     def _put(self, root_ts: str, messages: list[Kept]) -> None:
         if messages:

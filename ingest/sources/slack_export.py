@@ -10,18 +10,18 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from ingest.sources import Item, Omission
+from ingest.sources.slack_api import SlackApi
 from ingest.sources.slack_messages import SlackMessage, threads
-from ingest.sources.slack_reading import Conversation, Note, Reading, no_message
+from ingest.sources.slack_reading import Conversation, Known, Note, Reading, no_message
 from ingest.threads import Message, Thread
 from metaflowbot.errors import SourceError
-from metaflowbot.threads import ReviewVerdict
 
 _MAX_FILE_BYTES = 100_000_000
 _MAX_TOTAL_BYTES = 2_000_000_000
@@ -40,29 +40,31 @@ class SlackExport:
 
     `channels` names what to read, by name or id; empty means every public channel. Private
     channels and direct messages are read only when named, and may be shown only there.
-    `maintainers` are user ids; empty means that they are inferred from the export. Nothing of the
-    people in `opted_out` (ids) is read. `reviews` are maintainers' rulings by the thread's key;
-    `note` is given all threads that were read, as the evidence has them.
+    `maintainers` are user ids; empty means that they are inferred from the export. `known` gives
+    what is known of threads when the reading begins; `note` is given all threads that were read,
+    as the evidence has them. Threads that changed in the workspace since are read from there
+    where it can be reached (`live`), and count more than the export.
     """
 
     location: str
     channels: tuple[str, ...] = ()
     maintainers: tuple[str, ...] = ()
-    opted_out: tuple[str, ...] = ()
-    reviews: Mapping[str, ReviewVerdict] = field(default_factory=dict)
+    known: Callable[[], Known] = Known
     note: Note | None = None
+    live: SlackApi | None = None
     name: str = "slack"
 
     def read(self) -> Iterator[Item]:
         """Yield a Document for each resolved thread and an Omission for each that was left out.
 
-        Raises SourceError when the export as a whole can't be read.
+        Raises SourceError when the export as a whole can't be read, or the workspace can't.
         """
-        reading = Reading(frozenset(self.opted_out))
+        reading = Reading(self.known())
         with _open(self.location) as files:
             _Reader(files, reading).read(self.channels)
-        workspace = _workspace(reading.threads)
-        yield from reading.documents(self.maintainers, workspace, self.reviews, self.note)
+        live = self.live.lay_over(reading) if self.live else ""
+        workspace = live or _workspace(reading.threads)
+        yield from reading.documents(self.maintainers, workspace, self.note)
 
 
 @dataclass

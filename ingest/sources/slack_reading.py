@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from ingest.outdated import superseded
 from ingest.sources import Item, Omission, Removed
 from ingest.sources.slack_messages import User
 from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
 from ingest.threads import (
-    Message,
     Resolution,
     Thread,
     infer_maintainers,
     resolve,
     reviewed,
-    superseded,
 )
-from metaflowbot.threads import ReviewVerdict, SeenThread
+from metaflowbot.threads import Change, Mark, ReviewVerdict, SeenThread
 
-Note = Callable[[Sequence[SeenThread]], None]
-"""Takes all threads that were read, as the evidence has them."""
+Note = Callable[[Sequence[SeenThread], Sequence[Change], Collection[str]], None]
+"""Takes all threads that were read, as the evidence has them, the changes that are in the reading,
+and the channels (ids) that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,41 @@ class Conversation:
         return bool({self.id, self.name} & {name.lstrip("#") for name in names})
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of threads before they are read.
+
+    `reviews` are maintainers' rulings by the thread's key. Nothing of the people in `opted_out`
+    (ids) is read. `changes` name threads that are to be read whatever their age.
+    """
+
+    reviews: Mapping[str, ReviewVerdict] = field(default_factory=dict)
+    marks: Sequence[Mark] = ()
+    opted_out: Container[str] = ()
+    changes: Sequence[Change] = ()
+
+
 @dataclass
 class Reading:
     """Threads, the names and kinds of their people, what is private, and what was left out.
 
-    Nothing of the people in `opted_out` (ids) is kept. `removed` counts, by kind, secrets that
-    were scrubbed before the threads came here.
+    `removed` counts, by kind, secrets that were scrubbed before the threads came here; `unread`
+    are the channels (ids) that could not be read.
     """
 
-    opted_out: frozenset[str] = frozenset()
-    threads: list[Thread] = field(default_factory=list)
+    known: Known = field(default_factory=Known)
     names: dict[str, frozenset[str]] = field(default_factory=dict)
     bots: set[str] = field(default_factory=lambda: {"USLACKBOT"})
     private: set[str] = field(default_factory=set)
     omissions: list[Omission] = field(default_factory=list)
     removed: Counter[str] = field(default_factory=Counter)
+    unread: set[str] = field(default_factory=set)
+    _threads: dict[tuple[str, str], Thread] = field(default_factory=dict)
+
+    @property
+    def threads(self) -> list[Thread]:
+        """All threads that may be read."""
+        return list(self._threads.values())
 
     def meet(self, entry: object) -> None:
         """Learn a member's names and kind; what is no member is passed over."""
@@ -67,8 +87,15 @@ class Reading:
             self.bots.add(user.id)
 
     def keep(self, conversation: Conversation, found: Iterable[Thread]) -> None:
-        """Take the conversation's threads, those of people who opted out and empty ones aside."""
-        self.threads += [self._without(thread) for thread in found if self._may_read(thread)]
+        """Take the conversation's threads, each in place of an earlier reading of it.
+
+        Those of people who opted out and empty ones go.
+        """
+        for thread in found:
+            place = thread.channel_id, thread.root.ts
+            self._threads.pop(place, None)
+            if self._may_read(thread):
+                self._threads[place] = self._without(thread)
         if not conversation.public:
             self.private.add(conversation.id)
 
@@ -76,25 +103,28 @@ class Reading:
         self,
         maintainers: Collection[str],
         workspace: str,
-        reviews: Mapping[str, ReviewVerdict],
         note: Note | None = None,
     ) -> Iterator[Item]:
         """Yield a Document for each resolved thread and an Omission for each that was left out.
 
         `maintainers` are user ids; empty means that they are inferred from the threads.
-        `workspace` is the base of permalinks, '' where it is not known. `reviews` are maintainers'
-        rulings by the thread's key; `note` is given all threads, as the evidence has them.
+        `workspace` is the base of permalinks, '' where it is not known.
         """
         yield from self.omissions
         chosen = frozenset(maintainers) or infer_maintainers(self.threads)
         names = known_names(self.names)
         people = People(chosen, names, ordinary_words(names, self.threads))
         writer = ThreadWriter(people, workspace)
-        judged = [(thread, resolve(thread, chosen)) for thread in self.threads]
+        marks = self._marks()
+        judged = [
+            (thread, resolve(thread, chosen, marks.get((thread.channel_id, thread.root.ts), {})))
+            for thread in self.threads
+        ]
         if note:
-            note([self._seen(writer, *pair) for pair in judged if not pair[0].root.notice])
+            seen = [self._seen(writer, *pair) for pair in judged if not pair[0].root.notice]
+            note(seen, self.known.changes, self.unread)
         rulings = [
-            (thread, reviewed(thread, resolution, reviews.get(thread.key), chosen))
+            (thread, reviewed(thread, resolution, self.known.reviews.get(thread.key), chosen))
             for thread, resolution in judged
         ]
         yield from self._written(writer, rulings)
@@ -121,17 +151,24 @@ class Reading:
         if removed:
             yield Removed(dict(removed))
 
+    def _marks(self) -> Mapping[tuple[str, str], Mapping[str, set[str]]]:
+        """Who marked what, by the thread's channel and root."""
+        found: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for mark in self.known.marks:
+            person = mark.person.removeprefix("slack:")
+            if person not in self.known.opted_out:
+                found[mark.channel, mark.thread][mark.answer].add(person)
+        return found
+
     def _may_read(self, thread: Thread) -> bool:
-        return thread.asker not in self.opted_out and not _is_empty(thread)
+        return thread.asker not in self.known.opted_out and not _is_empty(thread)
 
     def _without(self, thread: Thread) -> Thread:
         """The thread without what people who opted out wrote or marked."""
-        if not self.opted_out:
-            return thread
         root, *replies = (
-            _unmarked(message, self.opted_out)
+            message.unmarked_by(self.known.opted_out)
             for message in (thread.root, *thread.replies)
-            if message.author not in self.opted_out
+            if message.author not in self.known.opted_out
         )
         return Thread(thread.channel_id, thread.channel, root, tuple(replies))
 
@@ -145,8 +182,3 @@ def no_message(where: str, error: ValidationError) -> Omission:
 
 def _is_empty(thread: Thread) -> bool:
     return thread.root.deleted and all(reply.deleted for reply in thread.replies)
-
-
-def _unmarked(message: Message, people: frozenset[str]) -> Message:
-    reactions = {name: who - people for name, who in message.reactions.items()}
-    return replace(message, reactions=reactions)

@@ -8,9 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.add_column(
-        "seen_threads", sa.Column("people", sa.JSON, nullable=False, server_default="[]")
-    )
+    op.add_column("seen_threads", sa.Column("people", sa.JSON, nullable=False, server_default="[]"))
     op.create_table(
         "thread_changes",
         sa.Column("channel", sa.Text, primary_key=True),

@@ -1,0 +1,92 @@
+"""What people wrote in Slack leaves the files under the home at once when they ask for it.
+
+    <home>/cache/sources/slack/<channel>.jsonl   a page of threads a line: messages, their authors
+    <home>/index/documents/slack.jsonl           the last reading: a head, then a document a line
+
+Generations of the index are immutable: they are built anew without it, and the older ones go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files under a home that hold what people wrote."""
+
+    home: Path
+
+    def erase(self, person: str, documents: Container[str]) -> dict[str, int]:
+        """Erase what a person of Slack's ('slack:U1') wrote; nothing of any other person is there.
+
+        Of the threads' documents those in `documents` (ids) are kept. Returns the number of erased
+        messages and documents.
+        """
+        slack, _, identity = person.partition(":")
+        if slack != "slack":
+            return {}
+        cache = self.home / "cache" / "sources" / "slack"
+        library = self.home / "index" / "documents"
+        for half_written in (*cache.glob("*.partial"), *library.glob("slack.*.partial")):
+            half_written.unlink(missing_ok=True)
+        messages = sum(_erase_messages(path, identity) for path in cache.glob("*.jsonl"))
+        return {
+            "messages": messages,
+            "documents": _erase_documents(library / "slack.jsonl", documents),
+        }
+
+
+def _erase_messages(path: Path, person: str) -> int:
+    """Take a person's messages, reactions and whole threads out of a channel's pages."""
+    pages = list(_pages(path))
+    erased = 0
+    for page in pages:
+        for root, messages in list(page["threads"].items()):
+            theirs = [it["message"]["ts"] for it in messages if it["message"]["author"] == person]
+            kept = [] if root in theirs else [_without(it, person) for it in messages]
+            page["threads"][root] = [it for it in kept if it["message"]["ts"] not in theirs]
+            erased += len(theirs)
+    _replace(path, "".join(json.dumps(page, ensure_ascii=False) + "\n" for page in pages))
+    return erased
+
+
+def _pages(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole pages of a file: a damaged line ends it, as it does for its reader."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def _without(kept: Mapping[str, Any], person: str) -> dict[str, Any]:
+    """A message without a person's reactions."""
+    message = kept["message"]
+    reactions = {
+        name: [who for who in people if who != person]
+        for name, people in message["reactions"].items()
+    }
+    return {**kept, "message": {**message, "reactions": reactions}}
+
+
+def _erase_documents(path: Path, kept: Container[str]) -> int:
+    try:
+        head, *lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError:
+        return 0  # Slack's threads were never read.
+    left = [line for line in lines if json.loads(line)["id"] in kept]
+    _replace(path, "\n".join([head, *left]))
+    return len(lines) - len(left)
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_suffix(".erasing")
+    partial.touch(mode=0o600)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
