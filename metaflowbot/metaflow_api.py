@@ -215,6 +215,12 @@ class MetaflowAPI:
         return self._sources.variables() | configured
 
     @cached_property
+    def kept_in_current(self) -> frozenset[str]:
+        """The names of all attributes of `metaflow.current`, documented or not."""
+        documented = (item.name.rpartition(".")[2] for item in self.members("metaflow.current"))
+        return self._sources.kept_in_current() | frozenset(documented)
+
+    @cached_property
     def _sources(self) -> Package:
         return Package(self.package, ".py")
 

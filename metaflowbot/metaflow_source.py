@@ -15,6 +15,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef | ast.Assign | ast.AnnAssign
 
 _STAR = "*"
+_UPDATE = "current._update_env"
 _VARIABLE = re.compile(r"\bMETAFLOW_[A-Z0-9_]*[A-Z0-9]\b")
 
 # Special methods that people use through syntax; the rest of the underscored names is internal.
@@ -100,9 +101,23 @@ class Package:
 
     def variables(self) -> frozenset[str]:
         """The names of environment variables that begin with METAFLOW_ anywhere in the sources."""
-        paths = sorted(self._root.rglob(f"*{self._suffix}")) if self._root else ()
-        texts = (path.read_text(encoding="utf-8", errors="replace") for path in paths)
-        return frozenset(name for text in texts for name in _VARIABLE.findall(text))
+        return frozenset(name for text in self._texts() for name in _VARIABLE.findall(text))
+
+    def kept_in_current(self) -> frozenset[str]:
+        """The attributes that any module of the sources adds to `metaflow.current`."""
+        trees = (ast.parse(text) for text in self._texts() if _UPDATE in text)
+        return frozenset(
+            str(key.value)
+            for tree in trees
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == _UPDATE
+            for key in getattr(node.args[0], "keys", ())
+            if isinstance(key, ast.Constant)
+        )
+
+    def _texts(self) -> Iterator[str]:
+        for path in sorted(self._root.rglob(f"*{self._suffix}")) if self._root else ():
+            yield path.read_text(encoding="utf-8", errors="replace")
 
     def _path(self, name: str) -> Path | None:
         head, *rest = name.split(".")
@@ -203,7 +218,7 @@ def comment_above(text: str, line: int) -> str:
 def set_in_current(module: Module) -> Iterator[Parameter]:
     """The attributes of `current` that the code sets to a constant, with the comment above."""
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "current._update_env":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == _UPDATE:
             keys, values = getattr(node.args[0], "keys", ()), getattr(node.args[0], "values", ())
             for key, value in zip(keys, values, strict=True):
                 if isinstance(value, ast.Constant) and isinstance(value.value, str):

@@ -1,0 +1,165 @@
+"""The code in a Markdown text: its fences, and the inline pieces that name Metaflow's."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from metaflowbot.code_check.faults import Fault
+from metaflowbot.code_check.shell import is_command
+from metaflowbot.markdown import Segment, segments, tokens
+
+PYTHON, SHELL = "python", "shell"
+_LANGUAGES = {
+    **dict.fromkeys(("python", "py", "python3", "pycon", "ipython", "ipython3"), PYTHON),
+    **dict.fromkeys(("bash", "sh", "shell", "zsh", "console", "shell-session"), SHELL),
+}
+_LOOKS_PYTHON = re.compile(
+    r"^\s*(?:>>> )?(?:from \w+[\w.]* import |import \w|class \w+.*:|def \w+\(|@\w+|with \w)"
+    r"|\bself\.\w|\bcurrent\.\w|\b(?:Flow|Run|Step|Task|S3|Runner|Deployer)\(",
+    re.M,
+)
+_OBJECTS = (
+    "Flow Run Step Task DataArtifact Metaflow S3 Runner NBRunner Deployer NBDeployer DeployedFlow "
+    "Parameter IncludeFile FlowSpec FlowMutator StepMutator MutableFlow MutableStep ArgoEvent"
+)
+_INLINE_PYTHON = re.compile(
+    r"@[A-Za-z_]\w*(?:\(.*\))?|(?:current|metaflow)\.\w.*|self\.(?:next|merge_artifacts)\(.*\)"
+    rf"|(?:{'|'.join(_OBJECTS.split())})(?:[.(\[].*)"
+    r"|from metaflow\b.* import .+|import metaflow\b.*",
+    re.S,
+)
+_MENTION = re.compile(r"\(\s*(?:\w+(?:\s*,\s*\w+)*)?\s*\)$")
+_VARIABLE = re.compile(r"METAFLOW_[A-Z0-9_]*[A-Z0-9](?:=.*)?")
+_OPTION = re.compile(r"--[a-z][\w-]*(?:[ =].*)?")
+# A sentence that says of a name that there is no such thing is right.
+_DENIAL = re.compile(
+    r"\bthere(?:'s| is| are|’s) no\b|\b(?:no|not) (?:such|an? (?:real|valid|existing|built-in))\b"
+    r"|\b(?:does|do|did)(?:n't|n’t| not) (?:exist|have|support|offer|provide|include|accept)\b"
+    r"|\b(?:is|are)(?:n't|n’t| not) (?:\w+ )?"
+    r"(?:a|an|any|part|in|available|supported|defined|valid)\b"
+    r"|\bno longer\b|\b(?:removed|renamed|deprecated|invalid|unknown|non-?existent|nowhere)\b"
+    r"|\b(?:instead of|rather than|not) `|\bnever (?:existed|was)\b|\bhas no\b|\bno `",
+    re.I,
+)
+_BOUND = re.compile(r"^[ \t>]*(?:async )?(?:def|class) (\w+)", re.M)
+_IMPORTED = re.compile(r"^[ \t>]*from (?!metaflow\b)[\w.]+ import \(?([\w, \t]+)", re.M)
+_ASSIGNED = re.compile(r"^[ \t>]*([A-Za-z_]\w*) *(?::[^=\n]+)?=(?!=)", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Code in a text, at `start` to `end` with its fence or backticks, in the part `segment`.
+
+    `language` is PYTHON or SHELL.
+    """
+
+    start: int
+    end: int
+    code: str
+    language: str
+    inline: bool
+    segment: Segment
+
+
+def language_of(named: str, code: str) -> str:
+    """PYTHON or SHELL, as the fence says or, where it says nothing, as it looks; '' for others."""
+    words = re.split(r"[\s,{:]+", named.strip().lower())
+    if words[0]:
+        return _LANGUAGES.get(words[0], "")
+    if any(is_command(line) for line in code.splitlines()):
+        return SHELL
+    return PYTHON if _LOOKS_PYTHON.search(code) else ""
+
+
+def pieces(markdown: str) -> Iterator[Piece]:
+    """The code of a text that can be checked, in order."""
+    for segment in segments(markdown):
+        if segment.is_fence:
+            head, _, rest = segment.text.lstrip().partition("\n")
+            code = re.sub(r"\n?[ \t]*(?:`{3,}|~{3,})[ \t]*\s*\Z", "", rest)
+            code = textwrap.dedent(code)
+            language = language_of(head.lstrip("`~"), code)
+            if language:
+                end = segment.start + len(segment.text.rstrip())
+                yield Piece(segment.start, end, code, language, False, segment)
+        elif "`" in segment.text and not _DENIAL.search(segment.text):
+            yield from _inline(segment)
+
+
+def _inline(segment: Segment) -> Iterator[Piece]:
+    for token in tokens(segment.text):
+        if token.kind == "code":
+            # A name with bare brackets, or with bare names in them, is a mention and not a call.
+            code = _MENTION.sub("(...)", token.match[0].strip("`").strip())
+            language = _inline_language(code)
+            if language:
+                start, end = segment.start + token.start, segment.start + token.end
+                yield Piece(start, end, code, language, True, segment)
+
+
+def _inline_language(code: str) -> str:
+    if _INLINE_PYTHON.fullmatch(code):
+        return PYTHON
+    is_shell = _VARIABLE.fullmatch(code) or _OPTION.fullmatch(code) or is_command(code)
+    return SHELL if is_shell else ""
+
+
+def names_bound(text: str) -> frozenset[str]:
+    """What the code in a text defines, or imports from elsewhere than Metaflow."""
+    imported = re.findall(r"\w+", " ".join(_IMPORTED.findall(text)))
+    return frozenset({*_BOUND.findall(text), *imported})
+
+
+def variables_bound(code: str) -> frozenset[str]:
+    """The names that a piece of Python assigns."""
+    return frozenset(_ASSIGNED.findall(code))
+
+
+def commands_in(code: str) -> str:
+    """The lines of a Python block that are meant for a shell; the other lines are empty."""
+    kept = (_command_of(line) for line in code.splitlines())
+    return "\n".join(kept)
+
+
+def _command_of(line: str) -> str:
+    magic = re.match(r"\s*[!%](?!%|=)(?:sh )?", line)
+    command = line[magic.end() :] if magic else line
+    return command if magic or is_command(line) else ""
+
+
+def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> str:
+    """The text with each fence that has a fault replaced, and each such sentence taken out.
+
+    What was wrong with the sentences is told below the text, a line each.
+    """
+    wrong: dict[int, list[Fault]] = {}
+    for piece, faults in found:
+        wrong.setdefault(piece.segment.start, []).extend(faults)
+    parts, told = [], []
+    for segment in segments(markdown):
+        faults = wrong.get(segment.start, [])
+        if not faults:
+            parts.append(segment.text)
+        elif segment.is_fence:
+            parts.append(_replaced(segment, faults))
+        else:
+            # The bullet stays for the sentences behind.
+            parts.append(segment.text[: segment.lead] if not _ends_line(segment) else "")
+            told += [f"- {fault}" for fault in faults]
+    text = "".join(parts).strip()
+    notes = "\n".join(dict.fromkeys(told))
+    return f"{text}\n\nLeft out, because it is not in Metaflow:\n{notes}".strip() if told else text
+
+
+def _ends_line(segment: Segment) -> bool:
+    return segment.text.endswith("\n") or not segment.at_line_start
+
+
+def _replaced(segment: Segment, faults: Sequence[Fault]) -> str:
+    indent = segment.text[: len(segment.text) - len(segment.text.lstrip())]
+    behind = segment.text[len(segment.text.rstrip()) :]
+    why = "; ".join(dict.fromkeys(map(str, faults)))
+    return f"{indent}(A code example is left out: {why}.){behind}"
