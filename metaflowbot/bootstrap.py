@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from metaflowbot import chroma, embedding, llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot
 from metaflowbot.errors import SettingsError
+from metaflowbot.forgetting import Files
 from metaflowbot.index import Index
 from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
 from metaflowbot.store import Store
+from metaflowbot.telemetry import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,18 @@ class Parts:
     index: Index
 
 
-def build(settings: Settings) -> Parts:
+def build(settings: Settings, watchers: Sequence[Watcher] = ()) -> Parts:
     """Open the database and wire the bot; the index is loaded at the first question.
 
+    `watchers` are told what the bot did.
     Raises SettingsError and StoreError.
     """
     make_home(settings)
     answerer = answerers(settings)
     index = open_index(settings)
     store = Store.open(settings.sqlalchemy_url)
-    return Parts(Bot(store, index.active_id, answerer), store, index)
+    bot = Bot(store, index.active_id, answerer, watchers, Files(settings.home))
+    return Parts(bot, store, index)
 
 
 def answerers(settings: Settings) -> Callable[[], Answerer]:

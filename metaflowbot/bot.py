@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import astuple, replace
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from metaflowbot.answer import Answerer
@@ -12,6 +14,7 @@ from metaflowbot.domain import Answer, AnswerEvent, Feedback, Question, Search
 from metaflowbot.errors import (
     IndexUnavailableError,
     MetaflowbotError,
+    ModelError,
     NotFoundError,
     QuestionError,
     StoreError,
@@ -27,8 +30,12 @@ from metaflowbot.escalation import (
     due,
     shortcomings,
 )
+from metaflowbot.forgetting import Files
+from metaflowbot.index import Manifest
 from metaflowbot.settings import Trenches
-from metaflowbot.store import Asking, Store
+from metaflowbot.store import Asking, InboxHealth, Store
+from metaflowbot.telemetry import Ended, Request, Watcher, model_failed, request
+from metaflowbot.threads import Mark
 
 _POLICY_LOOKS_BACK = timedelta(days=14)
 _STEP_TRIES = 10
@@ -36,11 +43,26 @@ MAX_QUESTION_CHARS = 16_000
 MAX_HITS = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How the bot is: `missing` is what keeps it from answering, a line each.
+
+    `manifest` is that of the served index generation, None where none is served; `inbox` is None
+    where the database does not answer.
+    """
+
+    missing: tuple[str, ...]
+    manifest: Manifest | None
+    inbox: InboxHealth | None
+
+
 class Bot:
     """Answers from the active index generation and keeps what was said.
 
     `answerer` loads the generation that is active now; it is called again when `active` names
-    another one, so a new index is served without a restart. Safe to share between threads.
+    another one, so a new index is served without a restart. `watchers` are told of every question
+    and verdict. `files` are what `forget` reaches beside the database. Safe to share between
+    threads.
     """
 
     def __init__(
@@ -48,10 +70,14 @@ class Bot:
         store: Store,
         active: Callable[[], str | None],
         answerer: Callable[[], Answerer],
+        watchers: Sequence[Watcher] = (),
+        files: Files | None = None,
     ) -> None:
         self._store = store
         self._active = active
         self._load = answerer
+        self._watchers = watchers
+        self._files = files
         self._lock = threading.Lock()
         self._answerer: Answerer | None = None
 
@@ -61,10 +87,32 @@ class Bot:
         Raises QuestionError, IndexUnavailableError, StoreError, and ModelError of the embedding.
         """
         question = _checked(question)
-        for event in self._current().stream(question):
-            if isinstance(event, Answer):
-                self._store.save_answer(event, asking)
-            yield event
+        slack = f"{asking.channel}-{asking.message}" if asking.message else ""
+        with request(slack) as at_hand:
+            yield from self._watched(question, asking, at_hand)
+
+    def _watched(
+        self, question: Question, asking: Asking, at_hand: Request
+    ) -> Iterator[AnswerEvent]:
+        """The events of an answer; whatever becomes of it, the watchers are told."""
+        ended = Ended.begin(asking.person.partition(":")[0], asking.channel, asking.message)
+        try:
+            for event in self._current().stream(question):
+                if isinstance(event, Answer):
+                    started = time.perf_counter()
+                    self._store.save_answer(event, asking)
+                    saved_ms = (time.perf_counter() - started) * 1000
+                    ended = replace(ended, answer=event, saved_ms=saved_ms)
+                yield event
+        except Exception as error:
+            if isinstance(error, ModelError):
+                model_failed(error)
+            ended = replace(ended, failure=type(error).__name__)
+            raise
+        finally:
+            finished = ended.finish(at_hand)
+            for watcher in self._watchers:
+                watcher.ended(finished)
 
     def ask(self, question: Question, asking: Asking) -> Answer:
         """The answer alone; raises as `stream` does."""
@@ -82,6 +130,42 @@ class Bot:
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict; raises NotFoundError for an answer that does not exist."""
         self._store.rate(feedback)
+        for watcher in self._watchers:
+            watcher.rated(feedback)
+
+    def unrate(self, feedback: Feedback) -> None:
+        """Take a verdict back; another one of that person stays."""
+        self._store.unrate(feedback)
+
+    # Threads, and the people in them
+
+    def resolve(self, channel: str, thread: str, answer: str, person: str) -> None:
+        """Mark a thread as resolved, by the message at `answer`, or by the whole of it: ''.
+
+        `channel` is an id, `thread` and `answer` are ts. What a mark is worth depends on who
+        `person` is in the thread; it counts when the thread is read again, which this sets off.
+        """
+        self._store.threads.mark(Mark(channel, thread, answer, _of_slack(person)))
+
+    def opt_out(self, person: str) -> None:
+        """Read nothing of that person in Slack from now on; what was read goes when it is."""
+        self._store.threads.opt_out(_of_slack(person))
+
+    def opt_in(self, person: str) -> None:
+        """Take an opt-out back: what that person writes from now on is read."""
+        self._store.threads.opt_in(_of_slack(person))
+
+    def forget(self, person: str) -> Mapping[str, int]:
+        """Erase a person's data from database and files, and let nothing of them be read again.
+
+        Returns the number of erased things by kind. The index holds their words until it is built
+        anew, which this sets off where threads are kept up to date; older generations go then.
+        """
+        person = _of_slack(person)
+        counts = dict(self._store.forget(person))
+        if self._files:
+            counts |= self._files.erase(person, self._store.threads.documents())
+        return counts
 
     # Questions handed to people
 
@@ -188,6 +272,15 @@ class Bot:
                 lines.append(str(error))
         return tuple(lines)
 
+    def vitals(self) -> Vitals:
+        """What metrics show of the bot's state; never raises."""
+        manifest, inbox = None, None
+        with suppress(IndexUnavailableError, StoreError):
+            manifest = self._current().retriever.generation.manifest
+        with suppress(StoreError):
+            inbox = self._store.health()
+        return Vitals(self.missing(), manifest, inbox)
+
     def generation(self) -> str:
         """The id of the served index generation, '' where none can be served."""
         try:
@@ -207,6 +300,11 @@ class Bot:
                     raise
             assert self._answerer is not None
             return self._answerer
+
+
+def _of_slack(person: str) -> str:
+    """A person as 'slack:U1'; one that is named so, or as 'web:…' or 'cli:…', as they are."""
+    return person if ":" in person else f"slack:{person}"
 
 
 def _checked(question: Question) -> Question:

@@ -27,11 +27,9 @@ from metaflowbot.domain import (
     Turn,
     Verdict,
 )
-from metaflowbot.errors import UsageError
 from metaflowbot.store import Asking
 from metaflowbot.web.access import Visitor, rater
 from metaflowbot.web.faults import explain
-from metaflowbot.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from metaflowbot.bot import Bot
@@ -75,9 +73,8 @@ class FeedbackBody(BaseModel):
 class Api:
     """The three /api routes over one bot. Endpoints are sync: FastAPI runs them in threads."""
 
-    def __init__(self, bot: Bot, metrics: Metrics) -> None:
+    def __init__(self, bot: Bot) -> None:
         self._bot = bot
-        self._metrics = metrics
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/api")
@@ -97,7 +94,7 @@ class Api:
             history=tuple(Turn(turn.role, turn.content) for turn in body.history or ()),
             sources=frozenset(body.sources or ()),
         )
-        events = self._counted(self._bot.stream(question, Asking(person=visitor.person)))
+        events = self._bot.stream(question, Asking(person=visitor.person))
         if "text/event-stream" in request.headers.get("accept", ""):
             response = self._streamed(events, request.state.request_id)
         else:
@@ -107,21 +104,7 @@ class Api:
 
     def rate(self, request: Request, answer_id: Text, body: FeedbackBody) -> Response:
         self._bot.rate(Feedback(answer_id, rater(request), body.verdict, body.reason or ""))
-        self._metrics.feedback(body.verdict)
         return Response(status_code=204)
-
-    def _counted(self, events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
-        """The same events, with the outcome counted; the asker's own mistakes are none."""
-        try:
-            for event in events:
-                if isinstance(event, Answer):
-                    self._metrics.answer(event)
-                yield event
-        except UsageError:
-            raise
-        except Exception:
-            self._metrics.failure()
-            raise
 
     def _streamed(self, events: Iterator[AnswerEvent], request_id: str) -> Response:
         # The first event is awaited here: a question the bot refuses still gets its status code.

@@ -19,6 +19,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.staticfiles import StaticFiles
 
 from metaflowbot.errors import MetaflowbotError
+from metaflowbot.ingest_run import IngestRun
 from metaflowbot.settings import Settings
 from metaflowbot.web.access import Access, Visitor, start_session
 from metaflowbot.web.api import Api
@@ -35,19 +36,24 @@ _STATIC = Path(__file__).parent / "static"
 _SLACK_THREADS = 8
 
 
-def build(bot: Bot, settings: Settings, slack: SlackHandler | None = None) -> FastAPI:
+def build(
+    bot: Bot,
+    settings: Settings,
+    slack: SlackHandler | None = None,
+    metrics: Metrics | None = None,
+) -> FastAPI:
     """The application.
 
     `slack` answers Slack's HTTP mode: (body, headers) -> (status, headers, body), called in a
-    worker thread; without it the route answers 404.
+    worker thread; without it the route answers 404. `metrics` are those that watch the bot.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     access = Access(settings.api_token.get_secret_value())
     # The interactive docs of FastAPI load scripts from another site, which our policy forbids.
     app = FastAPI(title="Metaflowbot", docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(Api(bot, metrics).router())
+    app.include_router(Api(bot).router())
     Pages(access).add_to(app)
-    Operations(bot, metrics).add_to(app)
+    Operations(bot, metrics, settings.home).add_to(app)
     app.add_api_route("/slack/events", _slack_endpoint(slack), methods=["POST"])
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.add_exception_handler(MetaflowbotError, on_error)
@@ -61,9 +67,10 @@ def build(bot: Bot, settings: Settings, slack: SlackHandler | None = None) -> Fa
 class Operations:
     """What a load balancer and Prometheus ask."""
 
-    def __init__(self, bot: Bot, metrics: Metrics) -> None:
+    def __init__(self, bot: Bot, metrics: Metrics, home: Path) -> None:
         self._bot = bot
         self._metrics = metrics
+        self._home = home
 
     def add_to(self, app: FastAPI) -> None:
         app.add_api_route("/healthz", self.health)
@@ -81,7 +88,7 @@ class Operations:
         return JSONResponse({"ready": True, "generation": self._bot.generation()})
 
     def metrics(self) -> Response:
-        text = self._metrics.render(self._bot.generation())
+        text = self._metrics.render(self._bot.vitals(), IngestRun.last(self._home))
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

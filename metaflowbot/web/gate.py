@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -11,11 +12,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from metaflowbot import telemetry
 from metaflowbot.web.access import Access, is_cross_site
 from metaflowbot.web.faults import MAX_BODY, TOO_LARGE, explain, refuse
 from metaflowbot.web.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -48,15 +51,24 @@ class Gate:
         connection = HTTPConnection(scope)
         exchange = _Exchange(send, _request_id(connection))
         scope.setdefault("state", {})["request_id"] = exchange.request_id
-        try:
-            refusal = self._refusal(connection, scope["method"])
-            await (refusal or self._app)(scope, receive, exchange.send)
-        except Exception as error:  # noqa: BLE001 - the caller still gets a line and an id
-            await self._last_resort(error, exchange, scope, receive)
-        finally:
-            self._metrics.request(
-                scope["method"], _route(scope), exchange.status, exchange.seconds()
-            )
+        with telemetry.request(exchange.request_id):
+            try:
+                refusal = self._refusal(connection, scope["method"])
+                await (refusal or self._app)(scope, receive, exchange.send)
+            except Exception as error:  # noqa: BLE001 - the caller still gets a line and an id
+                await self._last_resort(error, exchange, scope, receive)
+            finally:
+                self._account(scope, exchange)
+
+    def _account(self, scope: Scope, exchange: _Exchange) -> None:
+        """Count the request, and log it unless it is a probe that all is well."""
+        method, route, seconds = scope["method"], _route(scope), exchange.seconds()
+        self._metrics.request(method, route, exchange.status, seconds)
+        if exchange.status == 200 and route in _PROBES:
+            return
+        level = logging.WARNING if exchange.status >= 500 else logging.INFO
+        ms = round(seconds * 1000, 1)
+        telemetry.event("http", level, method=method, route=route, status=exchange.status, ms=ms)
 
     def _refusal(self, connection: HTTPConnection, method: str) -> JSONResponse | None:
         # scope["path"] is what routes match; url.path is also made of the caller's Host header.

@@ -6,6 +6,7 @@ Each process listens on a port that the system chooses, and is ended with its te
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,7 +76,7 @@ class Process:
 
     @property
     def address(self) -> str:
-        return self.line("ask at ").rpartition("ask at ")[2].rstrip("/")
+        return re.findall(r"ask at (http://[^/]+)/", self.line("ask at "))[0]
 
     def client(self, **headers: str) -> httpx.Client:
         return httpx.Client(base_url=self.address, timeout=30, trust_env=False, headers=headers)
