@@ -24,6 +24,7 @@ class Said:
 
     `at` is in seconds since 1970. `approved_by` are the ids of those whose reaction to it was
     friendly, as far as they are known; `approvals` counts them all, less the unfriendly.
+    `accepted` says that it was chosen as the answer.
     """
 
     author: str
@@ -40,8 +41,8 @@ class Said:
 class Talk:
     """An issue or a discussion, its comments oldest first.
 
-    `key` is 'issues/12' or 'discussions/34'. `state` changes when anything of it does. `removed`
-    counts by kind what was scrubbed.
+    `key` is 'issues/12' or 'discussions/34'. `state` changes when anything of it does. `chosen_by`
+    is who chose the answer, '' where nobody did. `removed` counts by kind what was scrubbed.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Talk:
     outcome: Outcome
     opening: Said
     comments: tuple[Said, ...]
+    chosen_by: str = ""
     removed: Mapping[str, int] = field(default_factory=dict)
 
 

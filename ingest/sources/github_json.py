@@ -87,7 +87,7 @@ class Issue(Comment):
 
 
 class _GraphQL(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
 class _Actor(_GraphQL):
@@ -172,6 +172,7 @@ class Discussion(Post):
     url: str
     closed: bool = False
     state_reason: str | None = None
+    answer_chosen_by: _Actor | None = None
     comments: Posts
 
     @property
@@ -191,4 +192,5 @@ class Discussion(Post):
             outcome=self.outcome,
             opening=self.said(),
             comments=tuple(post.said() for post in spoken if not post.is_minimized),
+            chosen_by=person(self.answer_chosen_by.login) if self.answer_chosen_by else "",
         )

@@ -51,6 +51,7 @@ query ($owner: String!, $name: String!, $number: Int!, $after: String) {
   repository(owner: $owner, name: $name) {
     discussion(number: $number) {
       title url body createdAt authorAssociation closed stateReason
+      answerChosenBy { login __typename }
       author { login __typename }
       comments(first: 50, after: $after) {
         pageInfo { hasNextPage endCursor }
@@ -75,18 +76,23 @@ query ($owner: String!, $name: String!, $number: Int!, $after: String) {
 class Reader:
     """Brings the archive of one repository, 'owner/name', up to date.
 
-    `decorators` are names that with an @ before them are no person. `omissions` names what of the
-    repository could not be read.
+    `decorators` are names that with an @ before them are no person. `omissions` takes what of the
+    repository can't be read.
     """
 
     def __init__(
-        self, api: GitHub, repository: str, archive: Archive, decorators: frozenset[str]
+        self,
+        api: GitHub,
+        repository: str,
+        archive: Archive,
+        decorators: frozenset[str],
+        omissions: list[Omission],
     ) -> None:
         self._api = api
         self._repository = repository
         self._archive = archive
         self._decorators = decorators
-        self.omissions: list[Omission] = []
+        self._omissions = omissions
 
     def update(self) -> None:
         """Read what changed; what was read is in the archive even where this raises.
@@ -112,7 +118,7 @@ class Reader:
             return read()
         except GitHubRefusalError as error:
             why = f"GitHub refuses them to GITHUB_TOKEN ({error})"
-            self.omissions.append(Omission(f"{self._repository} {kind}", why))
+            self._omissions.append(Omission(f"{self._repository} {kind}", why))
             return {key for key in self._archive.talks if key.startswith(kind)}
 
     def _issues(self) -> set[str]:
@@ -202,7 +208,7 @@ class Reader:
                 fault: Any = error.errors()[0]
                 field = ".".join(map(str, fault["loc"])) or "it"
                 what = f"{self._repository} {where}: {field}"
-                self.omissions.append(Omission(what, f"not a {model.__name__.lower()} of GitHub"))
+                self._omissions.append(Omission(what, f"not a {model.__name__.lower()} of GitHub"))
 
 
 def _kept(talk: Talk, decorators: frozenset[str]) -> Talk:
