@@ -7,10 +7,12 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from metaflowbot.code_check.values import Keywords
 from metaflowbot.docstrings import Parameter
 from metaflowbot.metaflow_api import Symbol
 
 _LONGEST = 160
+_SLIP = 0.8
 _NUMBERS = frozenset({"int", "float", "bool"})
 # What each type of the API takes when it is written as a literal.
 _TAKES = {
@@ -67,8 +69,11 @@ def _called(symbol: Symbol) -> str:
     return f"@{symbol.short}" if "decorator" in symbol.kind else symbol.short
 
 
-def mismatches(symbol: Symbol, call: ast.Call) -> Iterator[Mismatch]:
-    """What is wrong with the arguments of a call of `symbol`; a decorator takes keywords only."""
+def mismatches(symbol: Symbol, call: ast.Call, more: Keywords | None = None) -> Iterator[Mismatch]:
+    """What is wrong with the arguments of a call of `symbol`; a decorator takes keywords only.
+
+    `more` is what is known of the keywords that a `**` takes.
+    """
     spread = any(isinstance(item, ast.Starred) for item in call.args)
     elided = any(_is_ellipsis(item) for item in call.args)
     known = {item.name: item for item in symbol.parameters if "*" not in item.kind}
@@ -76,12 +81,20 @@ def mismatches(symbol: Symbol, call: ast.Call) -> Iterator[Mismatch]:
     for keyword in call.keywords:
         if keyword.arg is None or keyword.arg.startswith("_"):
             continue
-        if keyword.arg not in known and not takes_any:
-            yield _unknown(symbol, keyword, list(known))
+        if keyword.arg not in known and _is_refused(keyword.arg, list(known), takes_any, more):
+            others = sorted(more.names) if more else []
+            yield _unknown(symbol, keyword, [*known, *others])
         elif keyword.arg in known:
             yield from _mistyped(symbol, known[keyword.arg], keyword.value)
     if not spread and not elided:
         yield from _places(symbol, call)
+
+
+def _is_refused(name: str, known: list[str], takes_any: bool, more: Keywords | None) -> bool:
+    if more is None:
+        return not takes_any
+    slip = bool(nearest(name, [*known, *more.names], _SLIP))
+    return name not in more.names and (more.is_all or slip)
 
 
 def _is_ellipsis(node: ast.expr) -> bool:
@@ -92,6 +105,7 @@ def _unknown(symbol: Symbol, keyword: ast.keyword, known: list[str]) -> Mismatch
     like = nearest(str(keyword.arg), known, 0.6)
     parameter = next((item for item in symbol.parameters if item.name == like), None)
     instead = _with_one(symbol, parameter) if parameter else shown(symbol)
+    instead = f"{_called(symbol)}({like}=…)" if like and not parameter else instead
     return Mismatch(keyword, f"`{_called(symbol)}` has no argument `{keyword.arg}`", instead)
 
 

@@ -50,8 +50,8 @@ class CodeChecker:
 
     def __init__(self, api: MetaflowAPI) -> None:
         self._api = api
-        self._names = Names(api)
         self._process = MetaflowProcess(api.package.parent)
+        self._names = Names(api, self._process.commands)
 
     @property
     def version(self) -> str:

@@ -312,5 +312,5 @@ class Expressions:
         return None
 
     def _note_mismatches(self, symbol: Symbol, node: ast.Call) -> None:
-        for mismatch in mismatches(symbol, node):
+        for mismatch in mismatches(symbol, node, self._names.more_keywords(symbol)):
             self._say(mismatch.node, mismatch.what, mismatch.instead)

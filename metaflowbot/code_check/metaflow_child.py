@@ -33,7 +33,8 @@ def _command(command: Any, context: Any) -> dict[str, Any]:
     options = [
         {
             "names": [*item.opts, *item.secondary_opts],
-            "is_flag": bool(item.is_flag),
+            "parameter": item.name,
+            "values": 0 if item.is_flag else item.nargs,
             "choices": list(getattr(item.type, "choices", ())),
         }
         for item in command.params
@@ -48,6 +49,11 @@ def _command(command: Any, context: Any) -> dict[str, Any]:
     }
 
 
+def _option(name: str, values: int) -> dict[str, Any]:
+    parameter = name.replace("-", "_")
+    return {"names": [f"--{name}"], "parameter": parameter, "values": values, "choices": []}
+
+
 def _commands() -> dict[str, Any]:
     click: Any = import_module("metaflow._vendor.click")
     start: Any = import_module("metaflow.cli").start
@@ -56,11 +62,11 @@ def _commands() -> dict[str, Any]:
     flow = _command(start, click.Context(start))
     # Those of decorators and of configurations are added once there is a flow.
     for decorator in decorators:
-        for name, given in decorator.options.items():
-            option = {"names": [f"--{name}"], "is_flag": bool(given.get("is_flag")), "choices": []}
-            flow["options"].append(option)
-    for name in ("--config", "--config-value"):
-        flow["options"].append({"names": [name], "is_flag": False, "values": 2, "choices": []})
+        flow["options"] += [
+            _option(name, 0 if given.get("is_flag") else 1)
+            for name, given in decorator.options.items()
+        ]
+    flow["options"] += [_option("config", 2), _option("config-value", 2)]
     return {"flow": flow, "metaflow": _command(program, click.Context(program))}
 
 

@@ -30,9 +30,14 @@ _ANSWER_LIMIT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of a command; `values` is how many words follow it, `choices` what they may be."""
+    """An option of a command.
+
+    `parameter` is what it is called in Python, `values` how many words follow it, `choices` what
+    they may be, () for any.
+    """
 
     names: tuple[str, ...]
+    parameter: str
     values: int
     choices: tuple[str, ...]
 
@@ -150,11 +155,7 @@ def _line(child: subprocess.Popen[bytes], limit: float) -> Any:
 
 def _command(said: Mapping[str, Any]) -> Command:
     options = [
-        Option(
-            tuple(item["names"]),
-            0 if item["is_flag"] else item.get("values", 1),
-            tuple(item["choices"]),
-        )
+        Option(tuple(item["names"]), item["parameter"], item["values"], tuple(item["choices"]))
         for item in said["options"]
     ]
     return Command(

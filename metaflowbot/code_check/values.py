@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from metaflowbot.code_check.metaflow_process import Command
 from metaflowbot.metaflow_api import MetaflowAPI, Symbol
 
 
@@ -66,16 +67,37 @@ Value = Package | Class | Instance | Routine | Items | Row | Plain | None
 _MANY = frozenset(
     "List list Iterator Iterable Sequence Set FrozenSet set Generator AsyncIterator".split()
 )
+_OPTIONS_OF_CLICK = {"metaflow.Parameter", "metaflow.Config", "metaflow.IncludeFile"}
+_COMMANDERS = {f"metaflow.{name}" for name in ("Runner", "NBRunner", "Deployer", "NBDeployer")}
+_RUNS = {"run", "resume", "spin"}
+# What click's options take, and Metaflow hands on.
+_CLICK = frozenset(
+    """
+    separator is_flag multiple nargs hidden prompt envvar callback metavar show_choices count
+    flag_value is_eager expose_value show_envvar allow_from_autoenv hide_input plain_text
+    """.split()
+)
 _PLAIN = frozenset("bool str int float bytes dict datetime Dict".split())
 # What is held by a class that has no public name is listed under the attribute that holds it.
 _HELD = {"CardComponentManager": "metaflow.current.card"}
 
 
+@dataclass(frozen=True, slots=True)
+class Keywords:
+    """Keywords that are taken besides those of a signature; `is_all` if there are no others."""
+
+    names: frozenset[str]
+    is_all: bool
+
+
 class Names:
     """The symbol table by class and by type."""
 
-    def __init__(self, api: MetaflowAPI) -> None:
+    def __init__(
+        self, api: MetaflowAPI, commands: Callable[[], Mapping[str, Command]] = dict
+    ) -> None:
         self.api = api
+        self._commands = commands
         self._members: dict[str, dict[str, Symbol]] = {}
         self._values: dict[str, Value] = {}
         for name, symbol in api.symbols.items():
@@ -103,6 +125,21 @@ class Names:
         own = self._members.get(symbol.name, {})
         others = self._derived.get(symbol.name.rpartition(".")[2], ())
         return {key: item for other in others for key, item in self.members(other).items()} | own
+
+    def more_keywords(self, symbol: Symbol) -> Keywords | None:
+        """What is known of the keywords that a callable takes as `**`; None for nothing."""
+        outer, _, own = symbol.name.rpartition(".")
+        if symbol.name in _OPTIONS_OF_CLICK:
+            return Keywords(_CLICK, is_all=True)
+        is_run = outer in _COMMANDERS and own.rpartition("async_")[2].rpartition("nb")[2] in _RUNS
+        if symbol.name not in _COMMANDERS and not is_run:
+            return None
+        flow = self._commands().get("flow")
+        command = flow.commands.get(own.rpartition("_")[2].removeprefix("nb")) if flow else None
+        read = command if is_run else flow
+        names = frozenset(item.parameter for item in read.options.values()) if read else None
+        # A run takes the flow's own parameters besides.
+        return Keywords(names, is_all=not is_run) if names else None
 
     def value_of(self, symbol: Symbol) -> Value:
         """What the public object itself is."""
