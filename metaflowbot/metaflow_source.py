@@ -270,11 +270,15 @@ def is_init(item: ast.stmt) -> bool:
 
 
 def instance_attributes(init: Function | None) -> Iterator[Parameter]:
+    """What `__init__` sets on self; of the type of the argument that it is set to."""
+    given = {item.arg: type_of(item.annotation) for item in init.args.args} if init else {}
     for node in ast.walk(init) if init else ():
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         own = isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self"
         if isinstance(target, ast.Attribute) and own and not target.attr.startswith("_"):
-            yield Parameter(target.attr)
+            value = node.value if isinstance(node, ast.Assign) else None
+            held = given.get(value.id, "") if isinstance(value, ast.Name) else ""
+            yield Parameter(target.attr, held)
 
 
 def decorators_of(node: Function) -> list[str]:

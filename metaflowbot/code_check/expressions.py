@@ -71,7 +71,7 @@ class Expressions:
         return self._statement.end_lineno or self._statement.lineno
 
     def _in_module(self, module: str, name: str) -> tuple[Value, bool]:
-        symbol = self._api.symbols.get(f"{module}.{name}") or self._api.get(f"{module}.{name}")
+        symbol = self._api.get(f"{module}.{name}") or self._names.at_home(name, module)
         if symbol:
             return self._names.value_of(symbol), True
         if self._api.has_module(f"{module}.{name}"):

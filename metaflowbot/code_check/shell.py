@@ -82,6 +82,14 @@ def option_faults(
         yield Fault(1, what, instead, (1, 1))
 
 
+def _values_of_unknown(command: Command, rest: list[str]) -> int:
+    """How many words are taken for the values of an option that is not known."""
+    if not command.commands:
+        return 0
+    ends = (n for n, word in enumerate(rest) if word in command.commands or word[:1] == "-")
+    return next(ends, 0)
+
+
 def _says_flow(words: list[str]) -> bool:
     return any("flow" in word.lower() for word in words)
 
@@ -180,6 +188,7 @@ class _Reading:
                 option = current.options.get(name)
                 if option is None:
                     unknown += self._unknown(name, path)
+                    at += _values_of_unknown(current, rest[at:])
                 elif option.values:
                     given = [value] if equals else rest[at : at + option.values]
                     at += 0 if equals else option.values

@@ -77,6 +77,8 @@ _CLICK = frozenset(
     flag_value is_eager expose_value show_envvar allow_from_autoenv hide_input plain_text
     """.split()
 )
+# What S3 takes besides: how its client is made, and what Metaflow's own code passes.
+_S3 = frozenset({"role", "session_vars", "client_params", "external_client"})
 _PLAIN = frozenset("bool str int float bytes dict datetime Dict".split())
 # What is held by a class that has no public name is listed under the attribute that holds it.
 _HELD = {"CardComponentManager": "metaflow.current.card"}
@@ -120,6 +122,12 @@ class Names:
                 return found
         return None
 
+    def at_home(self, name: str, module: str) -> Symbol | None:
+        """The public object of that name if `module` is where it comes from, by any alias."""
+        found = self.public(name)
+        inside = module.partition(".")[2]
+        return found if found and inside and f".{inside}." in f"{found.module}." else None
+
     def members(self, symbol: Symbol) -> Mapping[str, Symbol]:
         """The members of a class or object by name, those of its subclasses included."""
         own = self._members.get(symbol.name, {})
@@ -131,6 +139,8 @@ class Names:
         outer, _, own = symbol.name.rpartition(".")
         if symbol.name in _OPTIONS_OF_CLICK:
             return Keywords(_CLICK, is_all=True)
+        if symbol.name == "metaflow.S3":
+            return Keywords(_S3, is_all=True)
         is_run = outer in _COMMANDERS and own.rpartition("async_")[2].rpartition("nb")[2] in _RUNS
         if symbol.name not in _COMMANDERS and not is_run:
             return None
