@@ -101,6 +101,12 @@ class SlackRecords:
 
     # Questions
 
+    def was_received(self, key: str) -> bool:
+        """Whether something of that key ever came into the inbox."""
+        with self._begin() as connection:
+            known = connection.execute(sa.select(INBOX.c.key).where(INBOX.c.key == key))
+            return known.first() is not None
+
     def asked_lately(self, person: str, channel_key: str) -> tuple[int, int]:
         """How many questions came in the last hour: of that person, and in that channel.
 
@@ -143,8 +149,8 @@ class SlackRecords:
 
     def set_rules(self, channel: str, rules: Mapping[str, Any], person: str) -> None:
         """Keep how a channel is to be, in place of what was set before."""
-        row = {"channel": channel, "rules": dict(rules), "person": person}
-        row["changed_at"] = datetime.now(UTC)
+        now = datetime.now(UTC)
+        row = {"channel": channel, "rules": dict(rules), "person": person, "changed_at": now}
         with self._begin() as connection:
             connection.execute(sa.delete(SLACK_CHANNELS).where(SLACK_CHANNELS.c.channel == channel))
             connection.execute(sa.insert(SLACK_CHANNELS), row)

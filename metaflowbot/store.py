@@ -181,6 +181,15 @@ class Store:
         with self._begin(missing=f"there is no answer {feedback.answer_id!r}") as connection:
             connection.execute(statement)
 
+    def unrate(self, feedback: Feedback) -> None:
+        """Take this verdict of that person back; another one of theirs stays."""
+        theirs = (FEEDBACK.c.answer_id == feedback.answer_id) & (
+            FEEDBACK.c.person == feedback.person
+        )
+        with self._begin() as connection:
+            same = theirs & (FEEDBACK.c.verdict == feedback.verdict)
+            connection.execute(sa.delete(FEEDBACK).where(same))
+
     def rated(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
         """The verdicts given at `since` or later (None: all), oldest first, with their answers.
 

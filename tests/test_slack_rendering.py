@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 
 from metaflowbot.domain import Answer, Citation
 from metaflowbot.slack.markdown import escape, link, mrkdwn, question_text, split, tame
-from metaflowbot.slack.rendering import answer_messages, line_message
+from metaflowbot.slack.rendering import (
+    Setting,
+    answer_messages,
+    line_message,
+    private_answer,
+)
 
 ANSWER = Answer(
     id="a1",
@@ -86,6 +93,8 @@ def test_no_text_whatever_can_ping_anybody(text: str) -> None:
         ("call __init__ now", "call `__init__` now"),
         ("Flow.__call__() and a.__b__.c", "`Flow.__call__()` and `a.__b__.c`"),
         ("edit __init__.py.", "edit `__init__.py`."),
+        ("at https://x.io/__a__/b.", "at <https://x.io/__a__/b>."),
+        ("(https://x.io/a_b)", "(<https://x.io/a_b>)"),
     ],
 )
 def test_a_dunder_in_prose_is_shown_as_a_name(text: str, tamed: str) -> None:
@@ -98,7 +107,8 @@ def test_a_dunder_in_prose_is_shown_as_a_name(text: str, tamed: str) -> None:
         "`__init__` and ``a ` __b__``",
         "```\n__init__\n```",
         "- item\n  ~~~py\n  __init__\n  ~~~",
-        "https://x.io/__a__/b",
+        "https://x.io/a-b?c=d",
+        "[https://x.io/a_b](https://x.io/a_b)",
         "[name](https://x.io/__a__)",
         "<https://x.io/__a__>",
         "snake_case_name and **bold** and __two words__",
@@ -123,6 +133,17 @@ def test_code_links_and_bold_stay_as_they_are(text: str) -> None:
         ("| a | bb |\n|---|---|\n| `xyz` | 1 |", "```\na    bb\nxyz  1\n```"),
         ("```py\nx < 1\n```", "```\nx &lt; 1\n```"),
         ("", ""),
+        ("&lt;b&gt; &amp;lt;", "&lt;b&gt; &amp;lt;"),
+        ("1. a\n   - b\n     - c\n2. d", "1. a\n    • b\n        • c\n2. d"),
+        ("```md\na `b` ``c``\n```", "```\na `b` ``c``\n```"),
+        ("````md\n```py\nx\n```\n````", "```\n``\u2060`py\nx\n``\u2060`\n```"),
+        (
+            tame("see https://x.io/a_b?d=__e__."),
+            "see <https://x.io/a_b?d=__e__|https://x.io/a_b?d=__e__>.",
+        ),
+        ("`__init__` and snake_case_name", "`__init__` and snake_case_name"),
+        ("<https://x.io/a_b>", "<https://x.io/a_b|https://x.io/a_b>"),
+        ("a\\*b", "a*b"),
     ],
 )
 def test_markdown_becomes_slacks_own_markup(markdown: str, slack: str) -> None:
@@ -171,21 +192,34 @@ def test_empty_text_gives_no_piece() -> None:
 # Messages
 
 
-def test_an_answer_is_one_message_with_text_sources_footer_and_buttons() -> None:
-    (message,) = answer_messages(ANSWER)
-    assert [block["type"] for block in message.blocks] == [
-        "markdown",
-        "context",
-        "context",
-        "context_actions",
-    ]
-    body, sources, footer, buttons = message.blocks
-    assert body["text"] == ANSWER.text
-    assert sources["elements"][0]["text"] == "<https://docs/x?a=1&amp;b=2|1. Failures › Retrying>"
-    assert footer["elements"][0]["text"] == "openai:gpt-5-mini · index g7"
-    assert buttons["elements"][0]["type"] == "feedback_buttons"
-    assert buttons["elements"][0]["positive_button"]["value"] == "up:a1"
-    assert buttons["elements"][0]["negative_button"]["value"] == "down:a1"
+def kinds(blocks: Sequence[Mapping[str, object]]) -> list[object]:
+    return [block["type"] for block in blocks]
+
+
+def test_an_answer_is_one_message_with_text_folded_sources_footer_and_buttons() -> None:
+    (message,) = answer_messages(ANSWER, Setting("UANN", ("UMIA",)))
+    assert message.body == ANSWER.text
+    sources, footer, buttons, further = message.below
+    assert sources["type"] == "container"
+    assert sources["title"]["text"] == "Sources (1)"
+    (links,) = sources["child_blocks"]
+    assert links["elements"][0]["text"] == "<https://docs/x?a=1&amp;b=2|1. Failures › Retrying>"
+    assert footer["elements"][0]["text"] == "quite sure · openai:gpt-5-mini · index g7"
+    verdicts, delete = buttons["elements"]
+    assert verdicts["type"] == "feedback_buttons"
+    assert verdicts["positive_button"]["value"] == "up:a1"
+    assert verdicts["negative_button"]["value"] == "down:a1"
+    solved, human, resolve = further["elements"]
+    assert solved["visible_to_user_ids"] == ["UANN"]
+    for element in (delete, human, resolve):
+        assert element["visible_to_user_ids"] == ["UANN", "UMIA"]
+
+
+def test_simpler_blocks_say_the_same_without_what_older_clients_lack() -> None:
+    (message,) = answer_messages(ANSWER, Setting("UANN"))
+    assert kinds(message.simple) == ["context", "context", "context_actions", "actions"]
+    assert "visible_to_user_ids" not in str(message.simple)
+    assert "icon_button" not in str(message.simple)
 
 
 def test_the_fallback_text_says_all_that_the_blocks_say() -> None:
@@ -193,18 +227,36 @@ def test_the_fallback_text_says_all_that_the_blocks_say() -> None:
     assert message.text == (
         "Use `@retry` [1].\n\n```\n@retry(times=3)\n```\n\n"
         "<https://docs/x?a=1&amp;b=2|1. Failures › Retrying>\n\n"
-        "openai:gpt-5-mini · index g7 · The model did not answer."
+        "quite sure · openai:gpt-5-mini · index g7 · The model did not answer."
     )
 
 
-def test_an_answer_without_a_model_says_so() -> None:
-    (message,) = answer_messages(replace(ANSWER, model="none"))
-    assert "quoted from the docs, no model" in message.text
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"confidence": 0.7}, "fairly sure"),
+        ({"confidence": 0.1}, "not very sure"),
+        ({"abstained": True}, "no answer found"),
+        ({"model": "none"}, "quoted from the docs, no model"),
+        ({"checked_with": "2.19.3"}, "Metaflow 2.19.3"),
+        ({"generation": "20261124T031857Z-1"}, "index of 2026-11-24"),
+    ],
+)
+def test_the_footer_says_how_sure_with_what_and_how_fresh(
+    changed: dict[str, Any], said: str
+) -> None:
+    (message,) = answer_messages(replace(ANSWER, **changed))
+    assert said in message.below[1]["elements"][0]["text"].split(" · ")
+
+
+def test_without_a_check_of_code_the_installed_metaflow_is_named() -> None:
+    (message,) = answer_messages(ANSWER, Setting(metaflow="2.19.0"))
+    assert "Metaflow 2.19.0" in message.text
 
 
 def test_an_answer_without_citations_has_no_sources_block() -> None:
     (message,) = answer_messages(replace(ANSWER, citations=()))
-    assert [block["type"] for block in message.blocks] == ["markdown", "context", "context_actions"]
+    assert kinds(message.below) == ["context", "context_actions", "actions"]
 
 
 def test_a_long_answer_continues_and_keeps_within_slacks_limits() -> None:
@@ -214,13 +266,22 @@ def test_a_long_answer_continues_and_keeps_within_slacks_limits() -> None:
     )
     long = replace(ANSWER, text="\n\n".join(["A paragraph. " * 30] * 70), citations=many)
     messages = answer_messages(long)
-    assert len(messages) == 3
+    assert len(messages) == 4
     for message in messages:
-        assert len(message.blocks[0]["text"]) <= 11_500
-        assert sum(len(str(block)) for block in message.blocks) < 13_200
+        assert sum(len(str(block)) for block in message.variants[0]) < 13_200
         assert len(message.text) < 40_000
-    assert [len(message.blocks) for message in messages] == [1, 1, 4]
+    assert [len(message.below) for message in messages] == [0, 0, 0, 4]
     assert re.search(r"… and \d+ more", messages[-1].text)
+
+
+def test_an_answer_for_one_person_is_one_message_with_a_button_to_share_it() -> None:
+    long = replace(ANSWER, text="\n\n".join(["A paragraph. " * 30] * 70))
+    for answer in (ANSWER, long):
+        message = private_answer(answer, Setting(), "share me")
+        assert len(message.body) < 10_000
+        assert message.below[-1]["elements"][0]["value"] == "share me"
+        assert "feedback" not in str(message.below)
+    assert message.body.endswith("_The rest is in the sources._")
 
 
 def test_an_empty_answer_still_gives_a_message() -> None:
@@ -232,5 +293,5 @@ def test_titles_notices_and_our_own_lines_ping_nobody() -> None:
     citation = Citation(1, "d", nasty, "https://docs/x", "q")
     (message,) = answer_messages(replace(ANSWER, citations=(citation,), notice=nasty, model=nasty))
     assert not PINGS.search(message.text)
-    assert not any(PINGS.search(str(block)) for block in message.blocks)
+    assert not any(PINGS.search(str(block)) for block in message.variants[0])
     assert not PINGS.search(line_message(nasty).text)

@@ -20,10 +20,11 @@ _CODE_OR_LINK = r"""
     | (?<!`)(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)
     | \]\([^)\s]*\)
     | <[a-z]+:[^>\s]*>
-    | https?://\S+
 """
+_URL = r"https?://[^\s<>()\[\]`]*[^\s<>()\[\]`.,;:!?'\"*](?![^\s<>()\[\]`]*\])"
 _DUNDER = re.compile(
-    rf"(?P<kept>{_CODE_OR_LINK})|(?P<name>[\w.]*__[A-Za-z]\w*__[\w.]*\b(?:\(\))?)",
+    rf"(?P<kept>{_CODE_OR_LINK})|(?P<url>{_URL})"
+    r"|(?P<name>[\w.]*__[A-Za-z]\w*__[\w.]*\b(?:\(\))?)",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
 _ENTITY = re.compile(r"<(?P<sigil>[@#!]?)(?P<target>[^|>]*)(?:\|(?P<label>[^>]*))?>")
@@ -63,9 +64,17 @@ def defang(text: str) -> str:
 
 
 def tame(markdown: str) -> str:
-    """Markdown that pings nobody and in which `__init__` is a name, not a bold 'init'."""
-    named = _DUNDER.sub(lambda match: match["kept"] or f"`{match['name']}`", markdown)
-    return defang(named)
+    """Markdown that pings nobody and in which `__init__` is a name, not a bold 'init'.
+
+    A bare address with underscores in it is put between angle brackets, for the same reason.
+    """
+    return defang(_DUNDER.sub(_as_it_is, markdown))
+
+
+def _as_it_is(match: re.Match[str]) -> str:
+    if url := match["url"]:
+        return f"<{url}>" if "_" in url else url
+    return match["kept"] or f"`{match['name']}`"
 
 
 def link(url: str, label: str) -> str:

@@ -1,45 +1,98 @@
-"""One item of the inbox answered in Slack: a sign of life, the answer once, and never silence."""
+"""One question of the inbox answered in Slack: a sign of life, the answer once, never silence."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any, Protocol
+from typing import Any
 
-from slack_sdk import WebClient
-from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.errors import SlackApiError
 
-from metaflowbot.domain import Answer, Feedback, Question
+from metaflowbot.domain import Answer, AnswerEvent, Hit, Progress, Question
 from metaflowbot.errors import MetaflowbotError
+from metaflowbot.slack.attachments import fit, read_text_files
+from metaflowbot.slack.clients import SLACK_FAILURES, refusal, why
+from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.markdown import question_text
-from metaflowbot.slack.rendering import HOW_TO_ASK, Message, answer_messages, line_message
-from metaflowbot.store import Asking, InboxItem, Store
+from metaflowbot.slack.rendering import (
+    HOW_TO_ASK,
+    Message,
+    Setting,
+    answer_messages,
+    asked_before,
+    line_message,
+    private_answer,
+)
+from metaflowbot.slack.signs import Signs
+from metaflowbot.slack.standing import (
+    READING_REFUSED,
+    Standing,
+    left_behind,
+    thread_messages,
+    withdraw,
+)
+from metaflowbot.slack.writing import Place, StoppedError, Writing, post, with_any_blocks
+from metaflowbot.slack_records import Post, PostState
+from metaflowbot.store import Asking, InboxItem
 
-# What a call of Slack's Web API may raise.
-SLACK_FAILURES = (SlackClientError, OSError, HTTPException)
-EVENT_TYPE = "metaflowbot_answer"
-
-_BLOCKS_REFUSED = {
-    "invalid_blocks",
-    "invalid_blocks_format",
-    "msg_blocks_too_long",
-    "invalid_arguments",
-    "unsupported_block",
+# What Slack says where we will never be able to post.
+_NOWHERE = {
+    "is_archived",
+    "channel_not_found",
+    "not_in_channel",
+    "restricted_action",
+    "thread_not_found",
+    "cannot_reply_to_message",
 }
-# What Slack says where we are not allowed to read a thread, or there is none any more.
-_READING_REFUSED = {"missing_scope", "not_in_channel", "channel_not_found", "thread_not_found"}
 _log = logging.getLogger(__name__)
 
 
-class Bot(Protocol):
-    """What this room needs of the bot."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as the inbox holds it.
 
-    def ask(self, question: Question, asking: Asking) -> Answer: ...
+    `how` is 'asked', 'follow_up', 'overheard', or 'again' for an edited one whose answer takes the
+    place of the first; `files` are Slack's descriptions of what was attached.
+    """
 
-    def rate(self, feedback: Feedback) -> None: ...
+    place: Place
+    text: str
+    how: str = "asked"
+    files: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """As plain JSON; `of` reads it back."""
+        place = self.place
+        kept = ("mimetype", "mode", "name", "preview", "size", "url_private")
+        return {
+            "team": place.team,
+            "channel": place.channel,
+            "thread": place.thread,
+            "message": place.message,
+            "user": place.user,
+            "text": self.text,
+            "how": self.how,
+            "files": [{name: each.get(name) for name in kept} for each in self.files],
+        }
+
+    @classmethod
+    def of(cls, item: InboxItem) -> Asked:
+        """The question of an item, also one that an earlier version put there."""
+        given = item.payload
+        team = given.get("team") or item.key.partition("/")[0]
+        place = Place(
+            team, given["channel"], given["thread"], given["message"], given["user"], item.key
+        )
+        files = tuple(given.get("files", ()))
+        return cls(place, given["text"], given.get("how", "asked"), files)
+
+    @property
+    def asking(self) -> Asking:
+        place = self.place
+        return Asking(f"slack:{place.user}", place.channel, place.thread, place.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,60 +104,187 @@ class _Reply:
 
 
 class Replies:
-    """Answers inbox items; called from several threads.
+    """Answers questions of the inbox; called from several threads."""
 
-    `client` posts, and never tries again by itself what may have arrived. `hasty` neither waits
-    nor retries: it is for the signs of life, which must not hold up an answer.
-    """
-
-    def __init__(
-        self, bot: Bot, store: Store, client: WebClient, hasty: WebClient, bot_user_id: str
-    ) -> None:
-        self._bot = bot
-        self._store = store
-        self._client = client
-        self._hasty = hasty
-        self._bot_user_id = bot_user_id
+    def __init__(self, desk: Desk, signs: Signs, metaflow: str) -> None:
+        self._desk = desk
+        self._signs = signs
+        self._metaflow = metaflow
 
     def __call__(self, item: InboxItem) -> None:
-        """Answer one item; raise one of SLACK_FAILURES when Slack takes no message."""
-        place = _Place(self._client, self._hasty, item)
-        posted = place.posted() if item.attempts > 1 else _Posted()
-        if posted.complete:
-            return
-        place.show_work()
+        """Answer one item; raise one of SLACK_FAILURES when it is to be tried again."""
+        asked = Asked.of(item)
+        self._signs.settle(asked.place)
         try:
-            reply = self._reply(item)
-            for part, message in enumerate(reply.messages):
-                if part not in posted.parts:
-                    place.post(message, reply.answer_id, part, len(reply.messages))
+            self._take(item, asked)
+        except SlackApiError as error:
+            if refusal(error) not in _NOWHERE:
+                raise
+            _log.warning("Slack lets nobody post the answer to %s: %s", item.key, why(error))
         finally:
-            place.hide_work()
+            self._signs.hide(asked.place)
 
-    def _reply(self, item: InboxItem) -> _Reply:
+    def _take(self, item: InboxItem, asked: Asked) -> None:
+        if asked.how == "follow_up" and not self._is_ours(asked.place):
+            return
+        if asked.how == "overheard" and self._desk.rules.of(asked.place.channel).answer == (
+            "suggest"
+        ):
+            self._suggest(item, asked)
+        else:
+            self._reply(item, asked)
+
+    def _is_ours(self, place: Place) -> bool:
+        """Whether a follow-up is to us: the last one to speak before its author was the bot."""
+        try:
+            said = thread_messages(self._desk.clients, place.channel, place.thread)
+        except SlackApiError as error:
+            if refusal(error) not in READING_REFUSED:
+                raise
+            posts = self._desk.store.slack.posts_in(place.channel, place.thread)
+            return any(post.person == f"slack:{place.user}" for post in posts)
+        before = [each for each in said if float(each["ts"]) < float(place.message)]
+        others = [each for each in before if each.get("user") != place.user]
+        return bool(others) and others[-1].get("user") == self._desk.identity.user_id
+
+    def _suggest(self, item: InboxItem, asked: Asked) -> None:
+        """Tell the asker alone, and only where there is an answer."""
+        events = self._events(item, asked, self._question(asked))
+        answer = next((event for event in events if isinstance(event, Answer)), None)
+        if answer is None or answer.abstained:
+            return
+        place = asked.place
+        message = private_answer(answer, Setting(metaflow=self._metaflow), answer.id)
+        with_any_blocks(
+            message,
+            lambda blocks: self._desk.clients.posting.chat_postEphemeral(
+                channel=place.channel,
+                user=place.user,
+                thread_ts=place.thread if place.thread != place.message else None,
+                text=message.text,
+                blocks=blocks or None,
+            ),
+        )
+
+    # The answer in the thread
+
+    def _reply(self, item: InboxItem, asked: Asked) -> None:
+        standing = self._standing(item, asked)
+        if standing.complete or self._is_withdrawn(asked):
+            return
+        writing = Writing(self._desk.clients, asked.place, self._keeper(asked), standing.half)
+        if item.attempts == 1 and not standing.half:
+            writing.begin()
+        try:
+            reply = self._write(item, asked, writing)
+            self._finish(asked, writing, reply, standing)
+        except StoppedError:
+            line = line_message("Stopped, as you asked. Ask again at any time.")
+            writing.replace(line, asked.place.metadata(""))
+        if self._is_withdrawn(asked):
+            posts = self._desk.store.slack.posts_for(item.key)
+            withdraw(self._desk.clients, self._desk.store.slack, posts)
+
+    def _standing(self, item: InboxItem, asked: Asked) -> Standing:
+        """What is there already: of an earlier attempt, or the answer that is to be replaced."""
+        place, records = asked.place, self._desk.store.slack
+        standing = Standing()
+        if item.attempts > 1:
+            standing = left_behind(self._desk.clients, records, place)
+        if asked.how != "again" or standing.parts or standing.half:
+            return standing
+        old = [p for p in records.posts_to(place.channel, place.message) if p.state == "standing"]
+        withdraw(self._desk.clients, records, [post for post in old if post.part])
+        return Standing(half=next((post.ts for post in old if post.part == 0), ""))
+
+    def _is_withdrawn(self, asked: Asked) -> bool:
+        """Whether the question was deleted meanwhile."""
+        return self._desk.store.slack.was_received(deletion_key(asked.place))
+
+    def _write(self, item: InboxItem, asked: Asked, writing: Writing) -> _Reply:
         if item.dead:
             return _line("I tried several times and could not answer this. Please ask it again.")
-        try:
-            return self._answer(item)
-        except MetaflowbotError as error:
-            return _line(str(error))
-        except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
-            return _line(unexpected(f"answering {item.key}"))
-
-    def _answer(self, item: InboxItem) -> _Reply:
-        """The saved answer when an earlier attempt got that far, else a new one."""
-        asked = item.payload
-        asking = Asking(
-            f"slack:{asked['user']}", asked["channel"], asked["thread"], asked["message"]
-        )
-        text = question_text(asked["text"], self._bot_user_id)
+        text = self._question(asked)
         if not text:
             return _line(HOW_TO_ASK)
-        answer = self._store.answer_to(asking) if item.attempts > 1 else None
-        if answer is None:
-            history = self._store.conversation(asking.channel, asking.thread)
-            answer = self._bot.ask(Question(text, history, channel=asking.channel), asking)
-        return _Reply(answer_messages(answer), answer.id)
+        thread: Hit | None = None
+        try:
+            for event in self._events(item, asked, text):
+                if isinstance(event, Answer):
+                    return _Reply(answer_messages(event, self._setting(asked, thread)), event.id)
+                if isinstance(event, Progress):
+                    thread = event.asked_before or thread
+                    writing.add(asked_before(event.asked_before), now=True)
+                    writing.step(event)
+                else:
+                    writing.add(event.text)
+        except MetaflowbotError as error:
+            return _line(str(error))
+        except (StoppedError, *SLACK_FAILURES):
+            raise
+        except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
+            return _line(unexpected(f"answering {item.key}"))
+        return _line(unexpected(f"answering {item.key}: no answer came"))
+
+    def _events(self, item: InboxItem, asked: Asked, text: str) -> Iterator[AnswerEvent]:
+        """The saved answer when an earlier attempt got that far, else a new one."""
+        asking = asked.asking
+        saved = self._desk.store.answer_to(asking) if item.attempts > 1 else None
+        if saved is not None and asked.how != "again":
+            return iter((saved,))
+        rules = self._desk.rules.of(asking.channel)
+        history = self._desk.store.conversation(asking.channel, asking.thread)
+        sources = frozenset(rules.sources)
+        question = Question(text, history, sources, asking.channel)
+        return self._desk.bot.stream(question, asking)
+
+    def _question(self, asked: Asked) -> str:
+        """The words and the attached text, whole, or without the middle of what is too long."""
+        settings = self._desk.settings
+        token = settings.slack_bot_token.get_secret_value()
+        attached = read_text_files(asked.files, token, settings.slack_api_url)
+        words = question_text(asked.text, self._desk.identity.user_id)
+        return fit("\n\n".join(part for part in (words, attached) if part))
+
+    def _setting(self, asked: Asked, thread: Hit | None) -> Setting:
+        maintainers = self._desk.people.maintainers()
+        return Setting(asked.place.user, maintainers, self._metaflow, thread)
+
+    def _finish(self, asked: Asked, writing: Writing, reply: _Reply, standing: Standing) -> None:
+        """Post what does not stand yet, and keep where it stands."""
+        parts = len(reply.messages)
+        for part, message in enumerate(reply.messages):
+            if part in standing.parts:
+                continue
+            metadata = asked.place.metadata(reply.answer_id, part, parts)
+            if part == 0:
+                ts = writing.finish(message, metadata)
+            else:
+                ts = post(self._desk.clients, asked.place, message, metadata)
+            if not ts:
+                return
+            self._keep(asked, ts, reply.answer_id, part)
+
+    def _keeper(self, asked: Asked) -> Callable[[str], None]:
+        return lambda ts: self._keep(asked, ts, state="writing")
+
+    def _keep(
+        self,
+        asked: Asked,
+        ts: str,
+        answer_id: str = "",
+        part: int = 0,
+        state: PostState = "standing",
+    ) -> None:
+        place = asked.place
+        person = f"slack:{place.user}"
+        here = place.channel, ts, place.thread, place.message, place.key
+        self._desk.store.slack.note(Post(*here, person, answer_id, part, state))
+
+
+def deletion_key(place: Place) -> str:
+    """The inbox key of the news that a question was deleted."""
+    return f"{place.team}/{place.channel}/{place.message}/deleted"
 
 
 def _line(text: str) -> _Reply:
@@ -119,127 +299,3 @@ def unexpected(doing: str) -> str:
         f"Something went wrong on my side (request {request}). Please ask again; if it stays, "
         "the maintainers find the reason in the log under that number."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Posted:
-    """Which parts of a reply stand in the thread already, of how many (0: none yet)."""
-
-    parts: frozenset[int] = frozenset()
-    of: int = 0
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.of) and len(self.parts) >= self.of
-
-
-class _Place:
-    """The thread in which one item is answered."""
-
-    def __init__(self, client: WebClient, hasty: WebClient, item: InboxItem) -> None:
-        self._client = client
-        self._hasty = hasty
-        self._key = item.key
-        self._channel: str = item.payload["channel"]
-        self._thread: str = item.payload["thread"]
-        self._message: str = item.payload["message"]
-        self._undo: Callable[[], object] | None = None
-
-    def show_work(self) -> None:
-        """A status in the thread; where Slack refuses that, an :eyes: reaction."""
-        if _accepted(self._set_status, "is looking it up…"):
-            self._undo = lambda: self._set_status("")
-        elif _accepted(self._react, "reactions_add"):
-            self._undo = lambda: self._react("reactions_remove")
-
-    def hide_work(self) -> None:
-        if self._undo:
-            _accepted(self._undo)
-
-    def _set_status(self, status: str) -> None:
-        loading = ["Searching the docs…", "Reading…", "Checking the citations…"]
-        self._hasty.assistant_threads_setStatus(
-            channel_id=self._channel,
-            thread_ts=self._thread,
-            status=status,
-            loading_messages=loading if status else None,
-        )
-
-    def _react(self, method: str) -> None:
-        getattr(self._hasty, method)(channel=self._channel, timestamp=self._message, name="eyes")
-
-    def posted(self) -> _Posted:
-        """What an earlier attempt posted; nothing where Slack does not let us look.
-
-        Any other failure is raised: it is better to look again later than to post twice.
-        """
-        try:
-            payloads = [
-                message["metadata"]["event_payload"]
-                for message in self._later_messages()
-                if message.get("metadata", {}).get("event_type") == EVENT_TYPE
-            ]
-        except SlackApiError as error:
-            if why(error) not in _READING_REFUSED:
-                raise
-            _log.warning("can't look for an earlier answer to %s: %s", self._key, why(error))
-            return _Posted()
-        ours = [each for each in payloads if each.get("inbox_key") == self._key]
-        parts = frozenset(int(each["part"]) for each in ours)
-        return _Posted(parts, max((int(each["parts"]) for each in ours), default=0))
-
-    def _later_messages(self) -> list[dict[str, Any]]:
-        pages = self._client.conversations_replies(
-            channel=self._channel,
-            ts=self._thread,
-            oldest=self._message,
-            include_all_metadata=True,
-            limit=200,
-        )
-        return [message for page in pages for message in page["messages"]]
-
-    def post(self, message: Message, answer_id: str, part: int, parts: int) -> None:
-        """Post one message; with its text alone when Slack refuses the blocks."""
-        payload = {
-            "answer_id": answer_id,
-            "inbox_key": self._key,
-            "part": str(part),
-            "parts": str(parts),
-        }
-        common: dict[str, Any] = {
-            "channel": self._channel,
-            "thread_ts": self._thread,
-            "text": message.text,
-            "metadata": {"event_type": EVENT_TYPE, "event_payload": payload},
-            "unfurl_links": False,
-            "unfurl_media": False,
-        }
-        if message.blocks:
-            try:
-                self._client.chat_postMessage(**common, blocks=message.blocks)
-            except SlackApiError as error:
-                if why(error) not in _BLOCKS_REFUSED:
-                    raise
-                _log.warning("Slack refused the blocks for %s: %s", self._key, why(error))
-            else:
-                return
-        self._client.chat_postMessage(**common)
-
-
-def _accepted(call: Callable[..., object], *arguments: str) -> bool:
-    """Make a call that is a courtesy: refused or failed, the answer goes on without it."""
-    try:
-        call(*arguments)
-    except SLACK_FAILURES as error:
-        if why(error) in ("already_reacted", "no_reaction"):
-            return True
-        _log.info("Slack did not take a sign of life: %s", why(error))
-        return False
-    return True
-
-
-def why(error: BaseException) -> str:
-    """Slack's own code for a refusal, else the kind of the failure; never anybody's text."""
-    if isinstance(error, SlackApiError) and isinstance(error.response.get("error"), str):
-        return str(error.response["error"])
-    return type(error).__name__

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
 from collections.abc import Mapping
 
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack.app import (
-    build_app,
-    hasty_client,
-    identify,
-    posting_client,
-    refused,
-    web_client,
-)
-from metaflowbot.slack.replies import SLACK_FAILURES, Bot, Replies
+from metaflowbot.slack import questions, trenches
+from metaflowbot.slack.app import build_app
+from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
+from metaflowbot.slack.desk import Bot, Desk, Handler
+from metaflowbot.slack.people import People
+from metaflowbot.slack.replies import Replies
+from metaflowbot.slack.rules import Rules
+from metaflowbot.slack.signs import Signs
+from metaflowbot.slack.trenches_board import Clock
 from metaflowbot.slack.worker import Workers
-from metaflowbot.store import Store
+from metaflowbot.store import InboxItem, Store
+
+_log = logging.getLogger(__name__)
 
 
 class SlackService:
@@ -26,19 +30,47 @@ class SlackService:
 
     def __init__(self, settings: Settings, bot: Bot, store: Store) -> None:
         """Ask Slack who we are; SettingsError when it refuses the bot's token."""
-        identity = identify(web_client(settings))
-        clients = posting_client(settings), hasty_client(settings)
-        replies = Replies(bot, store, *clients, identity.user_id)
+        clients = Clients.of(settings)
         self._settings = settings
-        self._workers = Workers(store, replies)
-        self._app = build_app(settings, bot, store, identity, self._workers.wake)
+        self._workers = Workers(store, self._work)
+        desk = Desk(
+            settings,
+            bot,
+            store,
+            identify(clients.patient),
+            clients,
+            People(clients.patient, settings.trenches.maintainers),
+            Rules(settings, store, clients.patient),
+            self._workers.wake,
+        )
+        self._signs = Signs(clients.hasty)
+        self._handlers = self._handlers_of(desk)
+        self._app = build_app(desk, self._signs)
+        self._clock = Clock(desk)
         self._socket: SocketModeHandler | None = None
+
+    def _handlers_of(self, desk: Desk) -> Mapping[str, Handler]:
+        """What works off each kind of inbox item."""
+        metaflow = importlib.metadata.version("metaflow")
+        return {
+            "question": Replies(desk, self._signs, metaflow),
+            **questions.handlers(desk),
+            **trenches.handlers(desk),
+        }
+
+    def _work(self, item: InboxItem) -> None:
+        handler = self._handlers.get(item.kind)
+        if handler is None:
+            _log.error("an inbox item of the unknown kind %s is passed over", item.kind)
+            return
+        handler(item)
 
     def start(self) -> None:
         """Begin to answer; SettingsError when Slack refuses the app's token."""
         if self._settings.slack_mode == "socket":
             self._socket = self._connect()
         self._workers.start()
+        self._clock.start()
 
     def _connect(self) -> SocketModeHandler:
         socket = SocketModeHandler(self._app, self._settings.slack_app_token.get_secret_value())
@@ -66,8 +98,10 @@ class SlackService:
             return 404, {}, b"Slack's HTTP mode is off"
         try:
             request = BoltRequest(body=body.decode(errors="replace"), headers=dict(headers))
-        except ValueError:
-            return 400, {}, b"the body is neither JSON nor a form"
+        except (ValueError, TypeError, AttributeError):
+            # Bolt reads the ids of the payload before it checks anything.
+            _log.warning("a request to Slack's HTTP mode is no payload of Slack's")
+            return 400, {}, b"the body is neither JSON nor a form of Slack's"
         answer = self._app.dispatch(request)
         first = {name: values[0] for name, values in answer.headers.items() if values}
         return answer.status, first, answer.body.encode()
@@ -76,4 +110,6 @@ class SlackService:
         """Take nothing more in, and finish what is in hand (10 s at most)."""
         if self._socket is not None:
             self._socket.client.close()
+        self._clock.stop()
         self._workers.stop()
+        self._signs.close()

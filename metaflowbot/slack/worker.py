@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,14 +11,15 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from metaflowbot.errors import StoreError
-from metaflowbot.slack.replies import SLACK_FAILURES, why
+from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.store import InboxItem, Store
 
 # Workers wait for Slack and for the model most of the time.
-_COUNT = 8
-# How long an idle worker waits before it looks for items whose turn came without a wake-up:
-# retries, and what other processes put in or left behind.
-_IDLE_SECONDS = 1.0
+_COUNT = 32
+# How often idle workers look, taken together, for items whose turn came without a wake-up: retries,
+# and what other processes put in or left behind.
+_LOOKS_A_SECOND = 4
+_PAUSE_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -76,14 +78,14 @@ class Workers:
 
     def _wait(self) -> None:
         with suppress(Empty):
-            self._wakes.get(timeout=_IDLE_SECONDS)
+            self._wakes.get(timeout=random.uniform(0.5, 1.5) * _COUNT / _LOOKS_A_SECOND)
 
     def _claim(self) -> InboxItem | None:
         try:
             return self._store.claim(self._lease_seconds)
         except StoreError as error:
             _log.error("can't read the inbox: %s", error)
-            self._stopping.wait(_IDLE_SECONDS)
+            self._stopping.wait(_PAUSE_SECONDS)
             return None
 
     def _outcome(self, item: InboxItem) -> str:

@@ -1,0 +1,69 @@
+"""Text that people attach to a question: snippets, traces, small files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from metaflowbot.slack.clients import why
+
+# A question holds 16,000 characters at most; what is longer keeps its beginning and its end.
+_MOST_CHARS = 15_000
+_HEAD = 3_000
+_MOST_FILES = 3
+_MOST_BYTES = 1_000_000
+_log = logging.getLogger(__name__)
+
+
+def read_text_files(files: Iterable[Mapping[str, Any]], token: str, api_url: str) -> str:
+    """The text files among those, each as a fence under its name; '' for none.
+
+    A file that can't be read is there with what Slack previews of it.
+    """
+    texts = [file for file in files if _is_text(file)][:_MOST_FILES]
+    return "\n\n".join(
+        f"{file['name']}:\n```\n{_read(file, token, api_url)}\n```" for file in texts
+    )
+
+
+def fit(text: str, most: int = _MOST_CHARS) -> str:
+    """The text, without its middle where it is longer: a trace tells most at its two ends."""
+    if len(text) <= most:
+        return text
+    left_out = len(text) - most
+    tail = most - _HEAD
+    return f"{text[:_HEAD]}\n[… {left_out:,} characters left out …]\n{text[-tail:]}"
+
+
+def _is_text(file: Mapping[str, Any]) -> bool:
+    kind = str(file.get("mimetype") or "")
+    return bool(file.get("name")) and (file.get("mode") == "snippet" or kind.startswith("text/"))
+
+
+def _read(file: Mapping[str, Any], token: str, api_url: str) -> str:
+    url = str(file.get("url_private") or "")
+    preview = str(file.get("preview") or "")
+    if not _is_slacks(url, api_url) or int(file.get("size") or 0) > _MOST_BYTES:
+        return preview
+    try:
+        answer = httpx.get(
+            url, headers={"Authorization": f"Bearer {token}"}, timeout=10, follow_redirects=False
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        _log.warning("an attached file can't be read: %s", why(error))
+        return preview
+    if answer.headers.get("content-type", "").startswith("text/html"):
+        return preview  # Slack's sign-in page: the token may not read files
+    return answer.text
+
+
+def _is_slacks(url: str, api_url: str) -> bool:
+    """The token goes to Slack alone."""
+    parts = urlsplit(url)
+    slacks = parts.scheme == "https" and str(parts.hostname).endswith(".slack.com")
+    return slacks or (bool(url) and parts[:2] == urlsplit(api_url)[:2])

@@ -1,0 +1,79 @@
+"""What a message is to us: pure, from its own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# A person's own words; every other subtype is an edit, a notice of Slack's, or a bot.
+_SUBTYPES = (None, "file_share", "thread_broadcast")
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_MENTION = re.compile(r"<@([UW]\w+)(?:\|[^>]*)?>|<!(?:here|channel|everyone|subteam)[^>]*>")
+_ASKS = re.compile(
+    r"^\W*(?:(?:so|and|but|ok|okay|hi|hey|hello|thanks|also)\W+)*"
+    r"(?:how|what|why|when|where|which|who|whose|can|could|is|are|am|does|do|did|should|would|will"
+    r"|has|have|any(?:one|body)|i(?:'m| am)? (?:stuck|getting|trying|can(?:'|no)t|want|need))\b",
+    re.IGNORECASE,
+)
+_TROUBLE = re.compile(r"Traceback \(most recent call last\)|\b\w+(?:Error|Exception)\b:")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A person's message. `thread` is the root's ts, its own for a message outside threads.
+
+    `files` are Slack's descriptions of what was attached.
+    """
+
+    channel: str
+    ts: str
+    thread: str
+    user: str
+    text: str
+    is_direct: bool
+    files: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], bot_user_id: str) -> Heard | None:
+        """The message in an event; None for what no person wrote to be read, ours included."""
+        user, channel, ts = (event.get(name) for name in ("user", "channel", "ts"))
+        if event.get("subtype") not in _SUBTYPES or event.get("bot_id"):
+            return None
+        if not all(isinstance(each, str) and each for each in (user, channel, ts)):
+            return None
+        if user in (bot_user_id, "USLACKBOT"):
+            return None
+        files = event.get("files")
+        return cls(
+            str(channel),
+            str(ts),
+            str(event.get("thread_ts") or ts),
+            str(user),
+            str(event.get("text") or ""),
+            event.get("channel_type") == "im" or str(channel).startswith("D"),
+            tuple(each for each in files if isinstance(each, dict)) if files else (),
+        )
+
+    @property
+    def in_thread(self) -> bool:
+        return self.thread != self.ts
+
+    def mentions(self, user: str) -> bool:
+        """Whether it names that user."""
+        return any(match[1] == user for match in _MENTION.finditer(self.text))
+
+    @property
+    def addresses_people(self) -> bool:
+        """Whether it names anybody, a group or everyone."""
+        return _MENTION.search(self.text) is not None
+
+
+def is_question(text: str) -> bool:
+    """Whether the words ask for something: a question mark, a question's first word, a trace."""
+    prose = _FENCE.sub(" ", text)
+    if _TROUBLE.search(text):
+        return True
+    without_links = re.sub(r"<https?:[^>]*>", " ", prose)
+    return "?" in without_links or any(_ASKS.match(line) for line in without_links.splitlines())

@@ -1,0 +1,118 @@
+"""Which messages are questions for us: listeners that put them into the inbox, no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from slack_bolt import App
+
+from metaflowbot.settings import Channel
+from metaflowbot.slack.desk import Desk, Handler
+from metaflowbot.slack.listening import Heard, is_question
+from metaflowbot.slack.markdown import escape
+from metaflowbot.slack.replies import Asked
+from metaflowbot.slack.signs import Signs
+from metaflowbot.slack.writing import Place
+from metaflowbot.store import InboxItem
+
+# How a question came to us: said to us, said on in a thread of ours, or said to the channel.
+How = Literal["asked", "follow_up", "overheard"]
+_REFUSALS = {
+    "off": "I am switched off in this channel. A maintainer can switch me on; you can also write "
+    "to me directly.",
+    "people": "In this channel I answer only the people whom its maintainers named. You can write "
+    "to me directly.",
+    "person": "You asked a lot in the last hour: please give me a break, and ask again a little "
+    "later. The pages at https://docs.metaflow.org may help until then.",
+    "channel": "This channel asked a lot in the last hour: please ask again a little later, or "
+    "write to me directly.",
+}
+_log = logging.getLogger(__name__)
+
+
+def listen(app: App, desk: Desk, signs: Signs) -> None:
+    """A mention comes as two events, and Slack repeats what it thinks was lost: one key each."""
+
+    def take(event: dict[str, Any], body: dict[str, Any]) -> None:
+        heard = Heard.of(event, desk.identity.user_id)
+        if heard is None:
+            if not event.get("channel"):
+                _log.warning("an event of kind %s without a channel", event.get("type"))
+            return
+        team = str(body.get("team_id") or desk.identity.team_id)
+        _take(desk, signs, heard, team)
+
+    app.event("app_mention")(take)
+    app.event({"type": "message", "subtype": None})(take)
+    app.event({"type": "message", "subtype": "file_share"})(take)
+    app.event({"type": "message", "subtype": "thread_broadcast"})(take)
+
+
+def _take(desk: Desk, signs: Signs, heard: Heard, team: str) -> None:
+    rules = desk.rules.of(heard.channel)
+    how = _how(desk, heard, rules)
+    if how is None:
+        return
+    key = f"{team}/{heard.channel}/{heard.ts}"
+    place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
+    refusal = _refusal(desk, heard, rules, team)
+    person, asked = f"slack:{heard.user}", Asked(place, heard.text, how, heard.files)
+    if refusal and how == "asked":
+        desk.receive(key, "declined", {**asked.payload, "why": refusal}, person=person)
+    elif not refusal:
+        new = desk.receive(key, "question", asked.payload, person=person)
+        if new and how == "asked":
+            signs.show(place)
+
+
+def _how(desk: Desk, heard: Heard, rules: Channel) -> How | None:
+    """How a message concerns us; None for what people say to each other."""
+    if heard.is_direct or heard.mentions(desk.identity.user_id):
+        return "asked"
+    if rules.answer == "off" or heard.addresses_people or not is_question(heard.text):
+        return None
+    if heard.in_thread:
+        ours = rules.follow_ups and desk.store.slack.posts_in(heard.channel, heard.thread)
+        return "follow_up" if ours else None
+    return "overheard" if rules.answer in ("questions", "suggest") else None
+
+
+def _refusal(desk: Desk, heard: Heard, rules: Channel, team: str) -> str:
+    """Why we do not answer, '' if we do."""
+    if rules.answer == "off":
+        return "off"
+    if rules.people and not desk.people.is_among(heard.user, rules.people):
+        return "people"
+    limits = desk.settings.limits
+    by_person, in_channel = desk.store.slack.asked_lately(
+        f"slack:{heard.user}", f"{team}/{heard.channel}/"
+    )
+    if limits.person and by_person >= limits.person:
+        return "person"
+    if limits.channel and in_channel >= limits.channel and not heard.is_direct:
+        return "channel"
+    return ""
+
+
+def handlers(desk: Desk) -> Mapping[str, Handler]:
+    """What becomes of questions that are not answered: a kind line for the person alone."""
+
+    def decline(item: InboxItem) -> None:
+        asked = Asked.of(item)
+        line = escape(_REFUSALS[item.payload["why"]])
+        place = asked.place
+        if place.channel.startswith("D"):
+            desk.clients.posting.chat_postMessage(
+                channel=place.channel, thread_ts=place.thread, text=line, unfurl_links=False
+            )
+            return
+        desk.clients.posting.chat_postEphemeral(
+            channel=place.channel,
+            user=place.user,
+            thread_ts=place.thread if place.thread != place.message else None,
+            text=line,
+        )
+
+    return {"declined": decline}

@@ -1,0 +1,116 @@
+"""To what the bot listens, and when it stays silent."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from metaflowbot.domain import Question
+from metaflowbot.slack.listening import is_question
+from tests.slack_world import World, signed, until
+
+pytest_plugins = ["tests.slack_world"]
+
+
+def test_a_direct_message_needs_no_mention(live: World) -> None:
+    dm = live.slack.open_dm(live.ann)
+    ts = live.slack.say(dm, live.ann, "how do I branch?")
+    live.reply(ts, channel=dm)
+    assert live.bot.asked == [Question("how do I branch?", channel=dm)]
+
+
+def test_talk_that_is_not_to_us_is_left_alone(live: World) -> None:
+    live.say("just talking about metaflow")
+    live.say("does anybody know how to retry?")
+    live.reply(live.ask("now you"))
+    assert [question.text for question in live.bot.asked] == ["now you"]
+
+
+def test_another_bot_and_a_broken_event_are_not_answered(world: World) -> None:
+    event = {"type": "message", "bot_id": "BOTHER", "user": "UOTHER", "channel": world.channel}
+    event |= {"text": f"<@{world.slack.bot_user_id}> hello", "ts": "1700000000.000100"}
+    with world.serving("http") as service:
+        no_ids = {"type": "app_mention", "channel": "C1", "ts": [], "user": "U1"}
+        odd = {"type": "app_mention", "channel": 7}
+        for sent, status in ((event, 200), ({"type": "message"}, 200), (no_ids, 200), (odd, 400)):
+            body = json.dumps({"type": "event_callback", "team_id": "T1", "event": sent}).encode()
+            assert service.dispatch(body, signed(world.slack.signing_secret, body))[0] == status
+    assert world.store.health().depth == 0
+    assert world.bot.asked == []
+
+
+# Follow-ups
+
+
+def answered(world: World) -> str:
+    ts = world.ask("how do I retry?")
+    world.reply(ts)
+    world.settle()
+    return ts
+
+
+def texts(world: World) -> list[str]:
+    return [question.text for question in world.bot.asked[1:]]
+
+
+def test_a_follow_up_question_in_a_thread_of_ours_needs_no_mention(live: World) -> None:
+    ts = answered(live)
+    live.say("and how often?", thread=ts)
+    live.reply(ts, count=2)
+    assert texts(live) == ["and how often?"]
+
+
+def test_another_person_may_follow_up_right_after_our_answer(live: World) -> None:
+    ts = answered(live)
+    live.say("what about timeouts?", thread=ts, user=live.bob)
+    live.reply(ts, count=2)
+    assert texts(live) == ["what about timeouts?"]
+
+
+@pytest.mark.parametrize("said", ["thank you, that works!", "<@{bob}> do you know?", "great"])
+def test_what_is_no_question_or_is_to_somebody_else_is_left_alone(live: World, said: str) -> None:
+    ts = answered(live)
+    live.say(said.format(bob=live.bob), thread=ts)
+    live.ask("the end", thread=ts)
+    live.reply(ts, count=2)
+    assert texts(live) == ["the end"]
+
+
+def test_people_who_talk_to_each_other_in_the_thread_are_left_alone(live: World) -> None:
+    ts = answered(live)
+    live.say("I would use @catch here", thread=ts, user=live.bob)
+    live.say("does that work on Batch?", thread=ts)
+    live.settle()
+    until(lambda: live.calls("conversations.replies"))
+    live.ask("the end", thread=ts)
+    live.reply(ts, count=2)
+    assert texts(live) == ["the end"]
+
+
+def test_follow_ups_can_be_switched_off(world: World) -> None:
+    with world.serving(channels={"default": {"follow_ups": False}}):
+        ts = answered(world)
+        world.say("and how often?", thread=ts)
+        world.ask("the end", thread=ts)
+        world.reply(ts, count=2)
+    assert texts(world) == ["the end"]
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("how do I retry", True),
+        ("Hi, can I use conda", True),
+        ("I am stuck with cards", True),
+        ("it fails:\nTraceback (most recent call last):\n  x", True),
+        ("is this right?", True),
+        ("thanks", False),
+        ("that works", False),
+        ("see <https://x.io/?a=1>", False),
+        ("```\na = b ? c : d\n```", False),
+        ("", False),
+    ],
+)
+def test_a_question_is_told_from_talk(text: str, asks: bool) -> None:
+    assert is_question(text) is asks
