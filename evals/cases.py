@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ class Case:
         """The question as the bot gets it."""
         return Question(self.question, self.history)
 
+    def is_within(self, indexed: Container[str]) -> bool:
+        """Whether the index may be asked: it holds a gold page, or there is none anywhere."""
+        return not self.gold or any(page in indexed for pages in self.gold for page in pages)
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -62,6 +66,10 @@ class Dataset:
     sha256: str
     cases: tuple[Case, ...]
     notices: tuple[str, ...] = ()
+
+    def within(self, indexed: Container[str]) -> Dataset:
+        """The dataset without the questions of which no gold page is indexed."""
+        return replace(self, cases=tuple(case for case in self.cases if case.is_within(indexed)))
 
     @property
     def answerable(self) -> tuple[Case, ...]:

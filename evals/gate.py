@@ -45,10 +45,10 @@ def main(words: Sequence[str] | None = None, baseline: Path = BASELINE) -> int:
 
 def run(advance: Advance = iter) -> Run:
     """The own questions put to an index of the API reference; raises MetaflowbotError."""
-    dataset = cases.read(OWN)
     with Workbench.temporary() as bench:
         bench.ingest()
         answerer = bootstrap.answerers(bench.settings)()
+        dataset = cases.read(OWN).within(answerer.retriever.generation.manifest.documents)
         evaluation = evaluate(answerer, dataset, [RETRIEVAL, ABSTENTION], advance)
         return runs.record(answerer, dataset, evaluation)
 

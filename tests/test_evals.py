@@ -142,12 +142,12 @@ def test_a_datasets_hash_changes_with_its_content(dataset: Path) -> None:
     assert cases.read(dataset).sha256 != before
 
 
-def test_every_own_question_has_gold_in_the_installed_api() -> None:
-    own = cases.read()
+def test_own_questions_that_the_installed_api_can_answer_name_what_is_in_it() -> None:
     items = ApiReference().read()
     documents = {item.id for item in items if isinstance(item, Document)}
+    own = cases.read().within(documents)
     assert len(own.answerable) >= 40
-    assert len(own.unanswerable) >= 30
+    assert len(own.unanswerable) >= 90
     for case in own.answerable:
         assert case.answer_points, case.id
         for pages in case.gold:
@@ -388,8 +388,10 @@ def test_the_gate_tells_a_missing_baseline_before_it_works(tmp_path: Path) -> No
     assert gate.main([], tmp_path / "missing.json") == 2
 
 
-def test_the_shipped_baseline_holds_every_own_question() -> None:
-    assert runs.load(gate.BASELINE).questions.keys() == {case.id for case in cases.read().cases}
+def test_the_shipped_baseline_holds_every_own_question_that_the_api_can_answer() -> None:
+    items = ApiReference().read()
+    own = cases.read().within({item.id for item in items if isinstance(item, Document)})
+    assert runs.load(gate.BASELINE).questions.keys() == {case.id for case in own.cases}
 
 
 def test_plain_pipelines_rank_the_page_that_says_it_first(home: Path) -> None:
