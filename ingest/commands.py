@@ -14,6 +14,7 @@ import typer
 
 from ingest import review
 from ingest.check import MAX_SHRINK
+from ingest.schedule import recorded, schedule
 from metaflowbot import settings as settings_module
 from metaflowbot.cli import AsJson, Host, Port, print_json
 from metaflowbot.errors import MetaflowbotError, UsageError
@@ -37,6 +38,7 @@ _SOURCES = {
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("ingest")(ingest)
+    app.command("schedule")(schedule)
     app.command("up")(up)
     app.add_typer(review.app, name="threads")
 
@@ -71,7 +73,10 @@ def ingest(
     job = compose(settings, named, only or [], max_shrink=max_shrink, noted_only=noted)
     if _is_withdrawn(settings, job):
         job = dataclasses.replace(job, max_shrink=1.0)
-    summary = _run(job, dry_run=dry_run)
+    if only or dry_run:
+        summary = _run(job, dry_run=dry_run)
+    else:
+        summary = recorded(settings.home, lambda: _run(job, dry_run=False))
     _settle(settings, job, summary)
     if as_json:
         print_json(dataclasses.asdict(summary))
@@ -89,7 +94,8 @@ def up(host: Host = "127.0.0.1", port: Port = 8080) -> None:
     settings.check_serving()
     if bootstrap.open_index(settings).active_id() is None:
         say("first run: building the index from every source that can be reached")
-        summary = _run(compose(settings, {}), dry_run=False)
+        job = compose(settings, {})
+        summary = recorded(settings.home, lambda: _run(job, dry_run=False))
         _print(summary)
     serving.serve(settings, host, port)
 
@@ -151,8 +157,7 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     cache = settings.home / "cache" / "sources"
     yield DocsSource(named.get("metaflow-docs", docs.location), cache, docs.include)
     yield ApiReference()
-    if location := named.get("labs", labs.location):
-        yield LabsSource(location)
+    yield LabsSource(named.get("labs", labs.location), partial(review.published, settings))
 
 
 def _forge(settings: Settings) -> Source:
