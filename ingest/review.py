@@ -115,7 +115,14 @@ def known(settings: Settings) -> Known:
             marks=threads.marks(),
             opted_out=threads.opted_out(),
             changes=threads.changes(),
+            spoken=store.escalations.answers(),
         )
+
+
+def published(settings: Settings) -> Sequence[str]:
+    """The URLs of the published write-ups, oldest first; raises StoreError."""
+    with opened(settings) as store:
+        return tuple(each.url for each in store.escalations.all(("published",)))
 
 
 def note(

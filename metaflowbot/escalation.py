@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Literal
 from urllib.parse import urlsplit
@@ -198,7 +198,8 @@ class Handed:
         place = f"{self.channel}/{self.thread}" if self.channel else self.answer_id
         identity = hashlib.sha256(place.encode()).hexdigest()[:8]
         history = (Step("open", person, at),)
-        return Escalation(identity, 1, "open", *astuple(self), reasons, history)
+        kept = asdict(self)
+        return Escalation(identity, 1, "open", reasons=reasons, history=history, **kept)
 
 
 @dataclass(frozen=True, slots=True)

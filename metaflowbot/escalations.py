@@ -181,6 +181,23 @@ class Escalations:
             row = connection.execute(sa.select(ESCALATION_POSTS).where(same)).first()
         return Post(row.name, row.channel, row.ts, row.begun_at) if row else None
 
+    def answers(self) -> dict[tuple[str, str], str]:
+        """Who wrote the answers that were posted in askers' threads, by channel and ts.
+
+        Slack's ids of people; for who answered from elsewhere e.g. 'cli:anna'.
+        """
+        named = ESCALATION_POSTS.c.name.startswith("solved-") & (ESCALATION_POSTS.c.ts != "")
+        both = sa.select(ESCALATION_POSTS, ESCALATIONS.c.history, ESCALATIONS.c.solution)
+        with self._begin() as connection:
+            rows = connection.execute(both.join_from(ESCALATION_POSTS, ESCALATIONS).where(named))
+            written = [row for row in rows if row.solution and not row.solution["message"]]
+        steps = (step for row in written for step in row.history)
+        people = [step["person"] for step in steps if step["state"] == "solved"]
+        return {
+            (row.channel, row.ts): person.removeprefix("slack:")
+            for row, person in zip(written, people, strict=True)
+        }
+
     # What the policy looks at
 
     def candidates(self, since: datetime) -> tuple[Candidate, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -14,7 +15,7 @@ from ingest import mdc, mdx
 from ingest.download import MAX_BYTES, Gate, NoTextError, fetch_text, gate_for, text_of
 from ingest.llms_txt import Link, addresses, links_in, listed, origin, page_url, slug, split_pages
 from ingest.sections import SectionWriter, Slugger, fenced, plain_heading
-from ingest.sources import Omission
+from ingest.sources import NotSetUpError, Omission
 from metaflowbot.domain import Document, Section
 from metaflowbot.errors import SourceError
 
@@ -69,35 +70,42 @@ class LabsSource:
 
     A folder holds one of these files or is a Nuxt Content tree. llms-full.txt does not say which
     URLs its pages have: llms.txt beside it does; without that, the links between the pages tell
-    some, and the others are cited as their place in llms-full.txt itself.
+    some, and the others are cited as their place in llms-full.txt itself. `published` gives the
+    URLs of further pages, wherever they are: those of published write-ups.
     """
 
     location: str
+    published: Callable[[], Sequence[str]] = tuple
     name: str = "labs"
 
     def read(self) -> Iterator[Document | Omission]:
         """Yield a Document for each page and an Omission for each that was left out.
 
-        Raises SourceError when the location can't be read or holds no page.
+        Raises SourceError when the location can't be read or there is no page, NotSetUpError when
+        there is neither a location nor a published page.
         """
         seen: set[str] = set()
-        for page in self._pages():
+        for page in chain(self._pages() if self.location else (), self._published_pages()):
             result = page if isinstance(page, Omission) else _read_page(page)
             if isinstance(result, Document) and result.id in seen:
                 result = Omission(result.title, f"another page has its id, {result.id}")
             elif isinstance(result, Document):
                 seen.add(result.id)
             yield result
+        if not seen and not self.location:
+            raise NotSetUpError("sources.labs.location is not set: give a URL or a path")
         if not seen:
             raise SourceError(f"{self.location}: there is no readable page in it")
+
+    def _published_pages(self) -> Iterator[Page | Omission]:
+        for url in self.published():
+            yield _published_page(url)
 
     def _pages(self) -> Iterator[Page | Omission]:
         if re.match(r"https?://", self.location):
             file = urlsplit(self.location).path.rpartition("/")[2]
             base = self.location if "." in file else self.location.rstrip("/") + "/"
             return _listed_pages(Site(base, gate_for(base)), file if "." in file else "")
-        if not self.location:
-            raise SourceError("sources.labs.location is not set: give a URL or a path")
         path = Path(self.location).expanduser()
         if not path.exists():
             wanted = f"name {FULL}, {INDEX} or a Nuxt Content tree"
@@ -212,6 +220,18 @@ def _full_pages(text: str, index: Sequence[Link], origin: str) -> Iterator[Page 
     urls = addresses(titles, index or links_in(text, site), in_order=bool(index))
     for at, (title, page) in enumerate(zip(titles, pages, strict=True)):
         yield Page(title, urls.get(at) or _place_in_full(title, site), page)
+
+
+def _published_page(url: str) -> Page | Omission:
+    """The Markdown behind a page's URL: where Nuxt Content or the page's own site keeps it."""
+    path = urlsplit(url).path.rstrip("/")
+    bare = urljoin(url, path)
+    for target in (urljoin(url, f"/raw{path}.md"), f"{bare}.md", f"{bare}/index.md", url):
+        try:
+            return Page(url, url, fetch_text(target, gate_for(url)))
+        except SourceError as error:
+            why = error.reason if isinstance(error, NoTextError) else str(error)
+    return Omission(url, why)
 
 
 def _place_in_full(title: str, site: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from ingest.sources import Item, Omission, Removed
 from ingest.sources.slack_messages import User
 from ingest.thread_documents import People, ThreadWriter, known_names, ordinary_words
 from ingest.threads import (
+    Message,
     Resolution,
     Thread,
     infer_maintainers,
@@ -45,13 +47,15 @@ class Known:
     """What is known of threads before they are read.
 
     `reviews` are maintainers' rulings by the thread's key. Nothing of the people in `opted_out`
-    (ids) is read. `changes` name threads that are to be read whatever their age.
+    (ids) is read. `changes` name threads that are to be read whatever their age. `spoken` names
+    the maintainers (ids) whose answers the bot posted, by channel and ts of the post.
     """
 
     reviews: Mapping[str, ReviewVerdict] = field(default_factory=dict)
     marks: Sequence[Mark] = ()
     opted_out: Container[str] = ()
     changes: Sequence[Change] = ()
+    spoken: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -112,6 +116,7 @@ class Reading:
         """
         yield from self.omissions
         chosen = frozenset(maintainers) or infer_maintainers(self.threads)
+        chosen |= frozenset(self.known.spoken.values())
         names = known_names(self.names)
         people = People(chosen, names, ordinary_words(names, self.threads))
         writer = ThreadWriter(people, workspace)
@@ -167,10 +172,17 @@ class Reading:
         """The thread without what people who opted out wrote or marked."""
         root, *replies = (
             message.unmarked_by(self.known.opted_out)
-            for message in (thread.root, *thread.replies)
+            for message in map(partial(self._by_its_author, thread), (thread.root, *thread.replies))
             if message.author not in self.known.opted_out
         )
         return Thread(thread.channel_id, thread.channel, root, tuple(replies))
+
+    def _by_its_author(self, thread: Thread, message: Message) -> Message:
+        """What the bot posted for a maintainer is theirs; the bot's line above it goes."""
+        author = self.known.spoken.get((thread.channel_id, message.ts), "")
+        if not author:
+            return message
+        return replace(message, author=author, text=message.text.partition("\n\n")[2], by_bot=False)
 
 
 def no_message(where: str, error: ValidationError) -> Omission:
