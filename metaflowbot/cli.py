@@ -157,11 +157,27 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def forget(user: str) -> None:
-    """Erase one person's questions, answers and verdicts: a Slack id, or 'slack:ID', 'web:ID'."""
-    person = user if ":" in user else f"slack:{user}"
+    """Erase all that one person asked, said and wrote: a Slack id, or 'slack:ID', 'web:ID'.
+
+    Of a person in Slack nothing is read from then on.
+    """
+    from metaflowbot import refresh
+
     with parts() as built:
-        gone = built.store.forget(person)
-    print(", ".join(f"{table}: {count}" for table, count in sorted(gone.items())))
+        gone = built.bot.forget(user)
+        in_index = any("slack" in manifest.sources for manifest in built.index.manifests())
+    print("erased: " + ", ".join(f"{what}: {count}" for what, count in sorted(gone.items())))
+    if "documents" not in gone or not in_index:
+        return
+    print("building the index anew without their threads", file=sys.stderr, flush=True)
+    try:
+        refresh.ingest_now()
+    except MetaflowbotError as error:
+        raise MetaflowbotError(
+            f"the index still holds what {user} wrote, as it could not be built anew ({error}): "
+            "mend that, then run this command again"
+        ) from None
+    print("the index was built anew; older generations are deleted")
 
 
 @index_app.command("list")
