@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ class Case:
         """The question as the bot gets it."""
         return Question(self.question, self.history)
 
+    def followed(self, current_id: Callable[[str], str | None]) -> Case:
+        """The same with the ids of today beside those that the gold names."""
+        gold = tuple(
+            tuple(dict.fromkeys((*pages, *filter(None, map(current_id, pages)))))
+            for pages in self.gold
+        )
+        return replace(self, gold=gold)
+
     def is_within(self, indexed: Container[str]) -> bool:
         """Whether the index may be asked: it holds a gold page, or there is none anywhere."""
         return not self.gold or any(page in indexed for pages in self.gold for page in pages)
@@ -70,6 +78,10 @@ class Dataset:
     def within(self, indexed: Container[str]) -> Dataset:
         """The dataset without the questions of which no gold page is indexed."""
         return replace(self, cases=tuple(case for case in self.cases if case.is_within(indexed)))
+
+    def followed(self, current_id: Callable[[str], str | None]) -> Dataset:
+        """The dataset that takes a document by what it is called now as well, if it was moved."""
+        return replace(self, cases=tuple(case.followed(current_id) for case in self.cases))
 
     @property
     def answerable(self) -> tuple[Case, ...]:

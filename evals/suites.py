@@ -83,10 +83,11 @@ def evaluate(
     answerer: Answerer, dataset: Dataset, chosen: Sequence[str], advance: Advance = iter
 ) -> Evaluation:
     """Run the chosen suites; raises what searching and answering raise."""
+    manifest = answerer.retriever.generation.manifest
+    dataset, indexed = dataset.followed(manifest.current_id), manifest.documents
     skipped = dict(_skipped(dataset, chosen))
     run = [suite for suite in chosen if suite not in skipped]
     cases = _cases_of(dataset, run)
-    indexed = answerer.retriever.generation.manifest.documents
     answers = ABSTENTION in run or LATENCY in run
     if cases:
         _observe(answerer, cases[0], indexed, answers)  # the first call loads the models

@@ -38,6 +38,11 @@ class Golden:
     question: str
     documents: frozenset[str]
 
+    def followed(self, manifest: Manifest) -> Golden:
+        """The same, with what its documents are called now if they were moved."""
+        current = filter(None, map(manifest.current_id, self.documents))
+        return Golden(self.question, self.documents | frozenset(current))
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -9,20 +9,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from metaflowbot.domain import Document, Section
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The documents of one source and when they were read (ISO 8601, UTC)."""
+    """The documents of one source and when they were read (ISO 8601, UTC).
+
+    `moved` leads from earlier ids and URLs to the ids of today.
+    """
 
     read_at: str
     documents: tuple[Document, ...]
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 class Library:
@@ -31,12 +36,18 @@ class Library:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, source: str, documents: Sequence[Document]) -> None:
+    def keep(
+        self,
+        source: str,
+        documents: Sequence[Document],
+        moved: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Replace what the source gave before."""
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f"{source}.{os.getpid()}.partial"
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"read_at": datetime.now(UTC).isoformat(timespec="seconds")}))
+            read_at = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"read_at": read_at, "moved": dict(moved)}, ensure_ascii=False))
             for document in documents:
                 values = {**dataclasses.asdict(document), "defines": sorted(document.defines)}
                 file.write("\n" + json.dumps(values, ensure_ascii=False))
@@ -47,7 +58,9 @@ class Library:
         try:
             with (self._folder / f"{source}.jsonl").open(encoding="utf-8") as file:
                 head, *lines = file.read().split("\n")
-            return Reading(json.loads(head)["read_at"], tuple(map(_document, lines)))
+            values = json.loads(head)
+            documents = tuple(map(_document, lines))
+            return Reading(values["read_at"], documents, dict(values.get("moved", {})))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +25,10 @@ from ingest.check import (
     shrunk,
 )
 from ingest.library import Library
+from ingest.moves import moves
 from ingest.passages import split
 from ingest.reference import fold
-from ingest.sources import Item, NotSetUpError, Omission, Removed, Source
+from ingest.sources import Item, Moved, NotSetUpError, Omission, Removed, Source
 from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
@@ -161,7 +162,9 @@ class Ingest:
         report = SourceReport(name)
         started = time.perf_counter()
         try:
-            self.library.keep(name, _sorted(source.read(), report))
+            documents, declared = _sorted(source.read(), report)
+            moved = moves(self.library.last(name), documents, declared)
+            self.library.keep(name, documents, moved)
         except SourceError as error:
             if name in self.required:
                 raise SourceError(f"{name}: {error}") from None
@@ -199,8 +202,11 @@ class Ingest:
 
     def build(self, passages: Sequence[Passage], summary: Summary) -> None:
         """Write the new generation beside the live one."""
+        indexed = {passage.document_id for passage in passages}
         counts = {
-            report.name: SourceCount(report.documents, report.passages, report.version)
+            report.name: SourceCount(
+                report.documents, report.passages, report.version, self._moved(report.name, indexed)
+            )
             for report in summary.sources
             if report.documents
         }
@@ -216,7 +222,8 @@ class Ingest:
             live, new = self._live(), Manifest.read(self._folder(summary.built or ""))
             summary.changes = Changes.between(live, new)
             known = new.documents.keys() | (live.documents.keys() if live else set())
-            questions = [golden for golden in self.golden if golden.documents & known]
+            asked = [golden for golden in self.golden if golden.documents & known]
+            questions = [golden.followed(new) for golden in asked]
             summary.golden = self._ask(questions, new) if questions else ()
             if live:
                 lost = self._lost(questions, summary.golden, live, new)
@@ -239,6 +246,12 @@ class Ingest:
                 summary.sources.append(SourceReport(name, notice=notice))
         readings = [self.library.last(report.name) for report in summary.sources]
         return [document for reading in readings if reading for document in reading.documents]
+
+    def _moved(self, source: str, indexed: Container[str]) -> Mapping[str, str]:
+        """The moves of a source's documents, so far as they lead to an indexed document."""
+        reading = self.library.last(source)
+        moved = reading.moved if reading else {}
+        return {old: new for old, new in moved.items() if new in indexed and old not in indexed}
 
     def _ask(self, questions: Iterable[Golden], manifest: Manifest) -> tuple[Finding, ...]:
         generation = Generation(self._folder(manifest.id), self.chroma)
@@ -292,11 +305,14 @@ class Ingest:
                         path.unlink()
 
 
-def _sorted(items: Iterable[Item], report: SourceReport) -> list[Document]:
-    """The documents, of several with one id the last; the report takes the rest, even of a source
-    that fails on the way.
+def _sorted(
+    items: Iterable[Item], report: SourceReport
+) -> tuple[Sequence[Document], Sequence[Moved]]:
+    """The documents, of several with one id the last, and the moves; the report takes the rest,
+    even of a source that fails on the way.
     """
     documents: dict[str, Document] = {}
+    declared: list[Moved] = []
     omissions: list[Omission] = []
     removed: Counter[str] = Counter()
     try:
@@ -305,11 +321,13 @@ def _sorted(items: Iterable[Item], report: SourceReport) -> list[Document]:
                 omissions.append(item)
             elif isinstance(item, Removed):
                 removed.update(item.finds)
+            elif isinstance(item, Moved):
+                declared.append(item)
             else:
                 documents[item.id] = item
     finally:
         report.omissions, report.removed = tuple(omissions), dict(sorted(removed.items()))
-    return list(documents.values())
+    return list(documents.values()), declared
 
 
 def _count(

@@ -21,7 +21,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,15 @@ _BUILDING = ".building"
 
 @dataclass(frozen=True, slots=True)
 class SourceCount:
-    """What one source gave to a generation."""
+    """What one source gave to a generation.
+
+    `moved` leads from ids and URLs that its documents had before to the ids they have in it.
+    """
 
     documents: int
     passages: int
     version: str = ""
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,12 @@ class Manifest:
                 "run `metaflowbot ingest` to build a new one"
             )
         return manifest
+
+    def current_id(self, old: str) -> str | None:
+        """The id here of the document that has or had this id or URL; None if there is none."""
+        if old in self.documents:
+            return old
+        return next((it.moved[old] for it in self.sources.values() if old in it.moved), None)
 
     def write(self, folder: Path) -> None:
         """Put the manifest into a generation's folder."""

@@ -15,7 +15,7 @@ import pytest
 
 from ingest.passages import split
 from ingest.sections import fenced
-from ingest.sources import Omission
+from ingest.sources import Moved, Omission
 from ingest.sources.docs import DocsSource, _git, parse_page
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
@@ -221,6 +221,38 @@ def test_a_page_too_large_to_be_one_is_named_and_left_out(tmp_path: Path) -> Non
 # Where the tree is
 
 
+CONFIG = """
+const REDIRECTS = [{"to": "/scaling/data", "from": "/metaflow/data"},
+  { from: ['/a', '/b/'], to: '/#top' }]
+const config = { navbar: { items: [{ type: "doc", to: "/api" }, {from: somewhere, to: '/x'}] } }
+"""
+
+
+def test_the_redirects_of_the_site_are_known(tmp_path: Path) -> None:
+    write(tmp_path / "docs/page.md", "text")
+    write(tmp_path / "docusaurus.config.js", CONFIG)
+    items = list(DocsSource(str(tmp_path), tmp_path).read())
+    moved = {item.old: item.new for item in items if isinstance(item, Moved)}
+    site = "https://docs.metaflow.org"
+    assert moved == {
+        f"{site}/metaflow/data": f"{site}/scaling/data",
+        "docs/metaflow/data.md": f"{site}/scaling/data",
+        "docs/metaflow/data/README.md": f"{site}/scaling/data",
+        **dict.fromkeys((f"{site}/a", "docs/a.md", "docs/a/README.md"), f"{site}/"),
+        **dict.fromkeys((f"{site}/b", "docs/b.md", "docs/b/README.md"), f"{site}/"),
+    }
+
+
+@pytest.mark.parametrize("config", [b"", b"\xff", b"redirects: [{from: , to: }"])
+def test_a_configuration_that_says_nothing_of_redirects_is_no_fault(
+    tmp_path: Path, config: bytes
+) -> None:
+    write(tmp_path / "docs/page.md", "text")
+    write(tmp_path / "docusaurus.config.ts", config)
+    documents, omitted = read(tmp_path, tmp_path)
+    assert (set(documents), omitted) == ({"docs/page.md"}, {})
+
+
 def test_ids_do_not_depend_on_how_the_tree_is_named(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +392,16 @@ def test_a_clone_serves_while_its_repository_is_out_of_reach(
     documents, omitted = read(repository.url, tmp_path / "cache")
     assert set(documents) == {"docs/one.md"}
     assert "the copy fetched earlier is used" in omitted[repository.url]
+
+
+def test_an_unfinished_clone_of_a_killed_run_goes(repository: Repository, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    fresh, abandoned = cache / "tmpfresh", cache / "tmpold"
+    for folder in (fresh, abandoned):
+        (folder / "clone" / ".git").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 7200,) * 2)
+    read(repository.url, cache)
+    assert {path.name for path in cache.iterdir()} == {"docs", "tmpfresh"}
 
 
 def test_a_damaged_clone_is_made_anew(repository: Repository, tmp_path: Path) -> None:

@@ -190,6 +190,14 @@ def test_gold_that_is_not_indexed_is_named_and_counts_as_not_found() -> None:
     assert score({"q": judged})["q"]["recall@10"] == 0.5
 
 
+def test_a_gold_page_that_was_moved_is_found_under_its_new_id(dataset: Path) -> None:
+    moved = {"docs/failures.md": "docs/retries.md"}
+    question = cases.read(dataset).followed(moved.get).answerable[0]
+    assert question.gold == (("docs/failures.md", "docs/retries.md"),)
+    judged = judge(["docs/retries.md"], question.gold, {"docs/retries.md"})
+    assert (judged.first_rank, judged.missing) == (1, ())
+
+
 def test_an_empty_ranking_scores_zero_and_no_gold_is_an_error() -> None:
     values = score({"q": judge([], (("a",),), {"a"}), "p": judge(["a"], (("a",),), {"a"})})
     assert values["q"] == dict.fromkeys(MEASURES, 0.0)

@@ -37,6 +37,21 @@ def test_a_source_reads_as_it_was_kept(library: Library) -> None:
     assert 0 <= age.total_seconds() < 60
 
 
+def test_a_source_reads_its_moves_as_they_were_kept(library: Library) -> None:
+    library.keep("metaflow-docs", [PAGE], {"docs/älter.md": "docs/a.md"})
+    reading = library.last("metaflow-docs")
+    assert reading is not None
+    assert reading.moved == {"docs/älter.md": "docs/a.md"}
+
+
+def test_a_reading_of_an_earlier_version_has_no_moves(library: Library, tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents/labs.jsonl").write_text('{"read_at": "2030-01-01"}')
+    reading = library.last("labs")
+    assert reading is not None
+    assert (reading.documents, reading.moved) == ((), {})
+
+
 def test_a_source_keeps_its_last_reading_only(library: Library) -> None:
     library.keep("metaflow-docs", [PAGE, OTHER])
     library.keep("metaflow-docs", [OTHER])

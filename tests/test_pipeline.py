@@ -3,15 +3,16 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from ingest.check import Golden
 from ingest.library import Library
 from ingest.passages import split
 from ingest.pipeline import Ingest, SourceReport, Summary
-from ingest.sources import Item, NotSetUpError, Omission, Removed, Source
+from ingest.sources import Item, Moved, NotSetUpError, Omission, Removed, Source
 from ingest.sources.docs import DocsSource
 from metaflowbot.domain import Document, Section
 from metaflowbot.embedding import Embedding, Vectors
@@ -157,6 +158,29 @@ def test_a_page_that_is_gone_disappears(home: Home, corpus: Path, tmp_path: Path
     home.ingest(source)
     assert "docs/metaflow/basics.md" not in home.texts()
     assert "docs/scaling/failures.md" in home.texts()
+
+
+def test_what_was_cited_once_leads_to_what_it_is_called_now(home: Home) -> None:
+    text = "Put the retry decorator on a step. " * 10
+    home.ingest(Pages(items=[page("old", text), page("gone", "Other.")]))
+    declared = Moved("https://site.example/before", "https://site.example/new")
+    home.ingest(Pages(items=[page("new", text), declared]))
+    for _ in range(2):
+        manifest = home.index.load().manifest
+        for name in ("old", "https://site.example/old", "https://site.example/before", "new"):
+            assert manifest.current_id(name) == "new"
+        assert manifest.current_id("gone") is None
+        home.ingest(Pages(items=[page("new", "Written anew.")]))
+
+
+def test_a_golden_question_follows_its_document_to_its_new_name(home: Home) -> None:
+    text = "Put the retry decorator on a step. " * 10
+    golden = [Golden("retry decorator", frozenset({"old"}))]
+    for name in ("old", "new"):
+        items = [page(name, text), page("other", "Cards are reports."), page("more", "Tags.")]
+        summary = home.run(replace(home.job(Pages(items=items)), golden=golden))
+        assert [finding.rank for finding in summary.golden] == [1]
+        assert summary.stopped == ()
 
 
 def test_an_object_documented_by_a_page_is_indexed_once(home: Home) -> None:

@@ -25,7 +25,15 @@ class Removed:
     finds: Mapping[str, int]
 
 
-Item = Document | Omission | Removed
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What a document's earlier id or URL is called now: the `new` id or URL leads to it."""
+
+    old: str
+    new: str
+
+
+Item = Document | Omission | Removed | Moved
 
 
 class NotSetUpError(SourceError):
@@ -39,7 +47,7 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     def read(self) -> Iterator[Item]:
-        """Yield every document, every omission and what was scrubbed.
+        """Yield every document, every omission, what was scrubbed and what was moved.
 
         Raises SourceError when nothing can be read, NotSetUpError when something has to be set.
         """

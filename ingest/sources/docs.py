@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +14,21 @@ from urllib.parse import urljoin
 
 from ingest.mdx import split_api_objects, to_markdown
 from ingest.sections import SectionWriter
-from ingest.sources import Omission
+from ingest.sources import Item, Moved, Omission
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
 
 SITE = "https://docs.metaflow.org"
 _ANSWER_SECONDS = 20
 _FETCH_SECONDS = 180
+_UNFINISHED = "tmp"  # how the name of a folder begins in which a clone is made
+_ABANDONED_SECONDS = 3600
 _MAX_PAGE_BYTES = 2_000_000
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*(?:\n|\Z)", re.DOTALL)
+_CONFIG_ENTRY = re.compile(r"\{[^{}]*\}")
+_CONFIG_TO = re.compile(r"""\bto["']?\s*:\s*["'](/[^"']*)["']""")
+_CONFIG_FROM = re.compile(r"""\bfrom["']?\s*:\s*(\[[^\]]*\]|["'][^"']*["'])""")
+_CONFIG_PATH = re.compile(r"""["'](/[^"']*)["']""")
 # What a Python user's question should not be answered from, with the reason that the summary gives.
 _LEFT_OUT = {
     "docs/v/r/": "page for R users: sources.docs.include = ['docs/v/r'] takes it in",
@@ -42,8 +49,8 @@ class DocsSource:
     include: tuple[str, ...] = ()
     name: str = "metaflow-docs"
 
-    def read(self) -> Iterator[Document | Omission]:
-        """Yield a Document for each page and an Omission for each file left out.
+    def read(self) -> Iterator[Item]:
+        """Yield a Document for each page, an Omission for each file left out, and redirects.
 
         Raises SourceError when the tree can't be fetched or holds no page.
         """
@@ -68,6 +75,7 @@ class DocsSource:
         for error in unreadable:
             what = Path(error.filename).relative_to(root).as_posix()
             yield Omission(what, f"can't be read: {error.strerror}")
+        yield from _redirects(root)
         if not found:
             raise SourceError(f"{shown}: there is no readable Markdown page in it")
 
@@ -161,6 +169,25 @@ def _title_from(identity: str) -> str:
     return name.replace("-", " ").replace("_", " ").capitalize()
 
 
+def _redirects(root: Path) -> Iterator[Moved]:
+    """What Docusaurus' plugin of client redirects is configured with: `{from: …, to: …}`.
+
+    A path that is no page any more was one of two files.
+    """
+    try:
+        config = next(iter(sorted(root.glob("docusaurus.config.*")))).read_text(encoding="utf-8")
+    except (StopIteration, OSError, UnicodeDecodeError):
+        return
+    for entry in _CONFIG_ENTRY.findall(config):
+        target, origins = _CONFIG_TO.search(entry), _CONFIG_FROM.search(entry)
+        if target and origins:
+            new = SITE + (target[1].partition("#")[0].rstrip("/") or "/")
+            for path in _CONFIG_PATH.findall(origins[1]):
+                old = path.rstrip("/")
+                names = (f"{SITE}{old}", f"docs{old}.md", f"docs{old}/README.md")
+                yield from (Moved(name, new) for name in names)
+
+
 def _commit(root: Path) -> str:
     """The commit of a git checkout, '' for a folder that is none."""
     try:
@@ -198,6 +225,7 @@ def _files(tree: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
 
 def _fetch(url: str, clone: Path) -> tuple[Path, str]:
     """Clone or update; return the folder, and a notice when an older clone has to serve."""
+    _sweep(clone.parent)
     cloned = _is_clone_of(url, clone)
     try:
         # Asked first: a host that swallows connections would hold a clone for minutes.
@@ -209,6 +237,15 @@ def _fetch(url: str, clone: Path) -> tuple[Path, str]:
             raise
         return clone, f"{error}; the copy fetched earlier is used"
     return clone, ""
+
+
+def _sweep(folder: Path) -> None:
+    """Delete the clones that killed runs left unfinished."""
+    import shutil
+
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_clone_of(url: str, clone: Path) -> bool:
@@ -236,7 +273,7 @@ def _clone(url: str, clone: Path) -> None:
     import tempfile
 
     clone.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=clone.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=clone.parent) as folder:
         fresh = Path(folder) / "clone"
         _git("clone", "--quiet", "--depth", "1", url, str(fresh))
         _git("remote", "set-url", "origin", _without_password(url), at=fresh)
