@@ -47,6 +47,7 @@ class Asked:
     question: str
     channel: str
     thread: str
+    message: str
     abstained: bool
     asked_at: datetime
 
@@ -112,7 +113,9 @@ class SlackRecords:
 
         `channel_key` is what the keys of the channel's inbox items begin with.
         """
-        recent = (INBOX.c.kind == "question") & (INBOX.c.received_at > datetime.now(UTC) - _HOUR)
+        recent = INBOX.c.kind.in_(("question", "private")) & (
+            INBOX.c.received_at > datetime.now(UTC) - _HOUR
+        )
         inside = (INBOX.c.key >= channel_key) & (INBOX.c.key < channel_key + "~")
         counted = sa.select(sa.func.count()).select_from(INBOX).where(recent)
         with self._begin() as connection:

@@ -29,7 +29,7 @@ RESOLVE_VIEW = "metaflowbot_resolve_view"
 SOLVED = "Glad to hear it: I marked your question as solved."
 RESOLVED = "Thank you, marked as resolved: I will know this answer when it is asked again."
 NOT_YOURS = "Only the person who asked and the maintainers can do that."
-_HANDED_ON = "Handed to the maintainers: they see your question, and you will hear of it here."
+HANDED_ON = "Handed to the maintainers: they see your question, and you will hear of it here."
 _CHOICES = 50
 _LABEL = 74
 
@@ -96,7 +96,7 @@ def _human(desk: Desk, clicked: Clicked, post: Post, body: Mapping[str, Any]) ->
     asking = Asking(post.person, post.channel, post.thread, post.message)
     escalation = desk.bot.escalate(asking, post.answer_id, f"slack:{clicked.user}")
     if escalation.state == "open":
-        return _HANDED_ON
+        return HANDED_ON
     return f"The maintainers have it already: it is {escalation.state}."
 
 

@@ -9,7 +9,17 @@ from slack_bolt import App
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk import WebClient
 
-from metaflowbot.slack import actions, feedback, live, questions, trenches
+from metaflowbot.slack import (
+    actions,
+    changes,
+    channels,
+    commands,
+    feedback,
+    live,
+    private,
+    questions,
+    trenches,
+)
 from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.signs import Signs
 
@@ -24,7 +34,11 @@ def build_app(desk: Desk, signs: Signs) -> App:
     live.listen(app, desk.settings, desk.identity, desk.clients.hasty, desk.store.threads)
     questions.listen(app, desk, signs)
     feedback.listen(app, desk)
+    changes.listen(app, desk)
     actions.listen(app, desk)
+    private.listen(app, desk)
+    commands.listen(app, desk)
+    channels.listen(app, desk)
     trenches.listen(app, desk)
     app.event(re.compile(".*"))(_nothing)
     return app
@@ -47,6 +61,8 @@ def _bare_app(desk: Desk) -> App:
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         authorize=lambda: authorized,
         token_verification_enabled=False,
+        # That somebody deleted a message of ours counts as our own doing: the listeners tell.
+        ignoring_self_events_enabled=False,
         process_before_response=True,
     )
 

@@ -19,7 +19,7 @@ from metaflowbot.store import InboxItem
 
 # How a question came to us: said to us, said on in a thread of ours, or said to the channel.
 How = Literal["asked", "follow_up", "overheard"]
-_REFUSALS = {
+REFUSALS = {
     "off": "I am switched off in this channel. A maintainer can switch me on; you can also write "
     "to me directly.",
     "people": "In this channel I answer only the people whom its maintainers named. You can write "
@@ -57,7 +57,7 @@ def _take(desk: Desk, signs: Signs, heard: Heard, team: str) -> None:
         return
     key = f"{team}/{heard.channel}/{heard.ts}"
     place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
-    refusal = _refusal(desk, heard, rules, team)
+    refusal = refusal_of(desk, heard.channel, heard.user, team)
     person, asked = f"slack:{heard.user}", Asked(place, heard.text, how, heard.files)
     if refusal and how == "asked":
         desk.receive(key, "declined", {**asked.payload, "why": refusal}, person=person)
@@ -79,19 +79,18 @@ def _how(desk: Desk, heard: Heard, rules: Channel) -> How | None:
     return "overheard" if rules.answer in ("questions", "suggest") else None
 
 
-def _refusal(desk: Desk, heard: Heard, rules: Channel, team: str) -> str:
-    """Why we do not answer, '' if we do."""
+def refusal_of(desk: Desk, channel: str, user: str, team: str) -> str:
+    """Why we do not answer that person there, a key of REFUSALS; '' if we do."""
+    rules = desk.rules.of(channel)
     if rules.answer == "off":
         return "off"
-    if rules.people and not desk.people.is_among(heard.user, rules.people):
+    if rules.people and not desk.people.is_among(user, rules.people):
         return "people"
     limits = desk.settings.limits
-    by_person, in_channel = desk.store.slack.asked_lately(
-        f"slack:{heard.user}", f"{team}/{heard.channel}/"
-    )
+    by_person, in_channel = desk.store.slack.asked_lately(f"slack:{user}", f"{team}/{channel}/")
     if limits.person and by_person >= limits.person:
         return "person"
-    if limits.channel and in_channel >= limits.channel and not heard.is_direct:
+    if limits.channel and in_channel >= limits.channel and not channel.startswith("D"):
         return "channel"
     return ""
 
@@ -101,7 +100,7 @@ def handlers(desk: Desk) -> Mapping[str, Handler]:
 
     def decline(item: InboxItem) -> None:
         asked = Asked.of(item)
-        line = escape(_REFUSALS[item.payload["why"]])
+        line = escape(REFUSALS[item.payload["why"]])
         place = asked.place
         if place.channel.startswith("D"):
             desk.clients.posting.chat_postMessage(

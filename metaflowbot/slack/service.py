@@ -10,7 +10,7 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack import questions, trenches
+from metaflowbot.slack import changes, commands, private, questions, trenches
 from metaflowbot.slack.app import build_app
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
@@ -55,6 +55,9 @@ class SlackService:
         return {
             "question": Replies(desk, self._signs, metaflow),
             **questions.handlers(desk),
+            **private.handlers(desk, metaflow),
+            **commands.handlers(desk),
+            **changes.handlers(desk),
             **trenches.handlers(desk),
         }
 
