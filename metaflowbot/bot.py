@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from metaflowbot.answer import Answerer
@@ -26,6 +26,7 @@ from metaflowbot.escalation import (
     Handed,
     Session,
     Solution,
+    State,
     alike,
     due,
     shortcomings,
@@ -48,12 +49,13 @@ class Vitals:
     """How the bot is: `missing` is what keeps it from answering, a line each.
 
     `manifest` is that of the served index generation, None where none is served; `inbox` is None
-    where the database does not answer.
+    where the database does not answer. `escalations` are counted by state.
     """
 
     missing: tuple[str, ...]
     manifest: Manifest | None
     inbox: InboxHealth | None
+    escalations: Mapping[State, int] = field(default_factory=dict)
 
 
 class Bot:
@@ -275,11 +277,13 @@ class Bot:
     def vitals(self) -> Vitals:
         """What metrics show of the bot's state; never raises."""
         manifest, inbox = None, None
+        escalations: Mapping[State, int] = {}
         with suppress(IndexUnavailableError, StoreError):
             manifest = self._current().retriever.generation.manifest
         with suppress(StoreError):
             inbox = self._store.health()
-        return Vitals(self.missing(), manifest, inbox)
+            escalations = self._store.escalations.counts()
+        return Vitals(self.missing(), manifest, inbox, escalations)
 
     def generation(self) -> str:
         """The id of the served index generation, '' where none can be served."""

@@ -117,6 +117,12 @@ class Escalations:
             rows = connection.execute(wanted).all()
         return tuple(sorted(map(_to_escalation, rows), key=lambda each: each.opened_at))
 
+    def counts(self) -> dict[State, int]:
+        """How many there are in each state that any is in."""
+        each = sa.select(ESCALATIONS.c.state, sa.func.count()).group_by(ESCALATIONS.c.state)
+        with self._begin() as connection:
+            return {row[0]: row[1] for row in connection.execute(each)}
+
     # What Slack shows
 
     def hold(self, identity: str, holder: str, seconds: float) -> Escalation | None:

@@ -286,15 +286,16 @@ def _given(environment: Mapping[str, str], variable: str) -> str:
     path = environment.get(name) if _ENVIRONMENT[variable] in _SECRETS else None
     if not path:
         return value
-    if value:
-        raise SettingsError(f"{variable} and {name} are both set: remove one of them")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        kept = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SettingsError(
             f"{name}: {path} can't be read ({reason}): name a file that holds the secret alone"
         ) from None
+    if kept and value:
+        raise SettingsError(f"{variable} and {name} are both set: remove one of them")
+    return kept or value
 
 
 def _read_toml(path: Path, *, required: bool) -> dict[str, object]:

@@ -114,6 +114,12 @@ def test_the_state_of_index_inbox_and_database_is_shown() -> None:
     assert (state["metaflowbot_ready"], state["metaflowbot_database_up"]) == (1, 1)
 
 
+def test_questions_handed_to_people_are_shown_by_state() -> None:
+    state = shown(vitals=replace(HEALTHY, escalations={"open": 2}))
+    assert state['metaflowbot_escalations{state="open"}'] == 2
+    assert state['metaflowbot_escalations{state="solved"}'] == 0
+
+
 def test_without_index_and_database_metrics_are_still_read() -> None:
     state = shown(vitals=Vitals(("no index", "no database"), None, None))
     assert (state["metaflowbot_ready"], state["metaflowbot_database_up"]) == (0, 0)

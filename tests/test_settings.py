@@ -256,7 +256,12 @@ def test_what_is_no_secret_has_no_file(toml: Path) -> None:
 
 
 def test_a_secret_given_twice_is_an_error(toml: Path) -> None:
-    line = fault_of(toml, METAFLOWBOT_API_TOKEN=SECRET, METAFLOWBOT_API_TOKEN_FILE="/nowhere")
+    file = toml.with_name("secret")
+    given = {"METAFLOWBOT_API_TOKEN": SECRET, "METAFLOWBOT_API_TOKEN_FILE": str(file)}
+    file.write_text("", encoding="utf-8")
+    assert shown(load_with(toml, **given).api_token) == SECRET
+    file.write_text(SECRET, encoding="utf-8")
+    line = fault_of(toml, **given)
     assert "METAFLOWBOT_API_TOKEN and METAFLOWBOT_API_TOKEN_FILE" in line
     assert SECRET not in line
 

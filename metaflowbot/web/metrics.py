@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from metaflowbot.bot import Vitals
 from metaflowbot.domain import Answer, Feedback
+from metaflowbot.escalation import State
 from metaflowbot.index import Manifest
 from metaflowbot.ingest_run import IngestRun
 from metaflowbot.store import InboxHealth
@@ -122,6 +124,7 @@ class _State(Collector):
             yield from _index(vitals.manifest)
         if vitals.inbox is not None:
             yield from _inbox(vitals.inbox)
+            yield _escalations(vitals.escalations)
         if self._last_ingest is not None:
             yield from _ingest(self._last_ingest)
 
@@ -152,6 +155,14 @@ def _inbox(health: InboxHealth) -> Iterator[GaugeMetricFamily]:
     age = health.oldest_seconds
     yield _gauge("inbox_oldest_seconds", "Age of the oldest of them, 0 for none.", age)
     yield _gauge("inbox_dead", "Items that were given up on.", health.dead)
+
+
+def _escalations(counts: Mapping[State, int]) -> GaugeMetricFamily:
+    about = "Questions handed to people, by state."
+    family = GaugeMetricFamily("metaflowbot_escalations", about, None, ["state"])
+    for state in get_args(State):
+        family.add_metric([state], counts.get(state, 0))
+    return family
 
 
 def _ingest(run: IngestRun) -> Iterator[GaugeMetricFamily]:
