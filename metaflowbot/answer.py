@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from metaflowbot.citations import Verifier
+from metaflowbot import prompts
+from metaflowbot.code_check import CodeChecker
 from metaflowbot.confidence import is_foreign
 from metaflowbot.domain import (
     Answer,
     AnswerEvent,
-    Citation,
     Delta,
     Progress,
     Question,
@@ -29,9 +29,11 @@ from metaflowbot.errors import ModelError
 from metaflowbot.extracts import abstention, quoted
 from metaflowbot.judgement import Decline, Judge, answer_from
 from metaflowbot.llm import ChatModel
-from metaflowbot.prompts import NOT_COVERED, Prompt
+from metaflowbot.prompts import Prompt
 from metaflowbot.retrieve import Retriever
+from metaflowbot.safety import Echo
 from metaflowbot.sources import asked_before, numbered, rendered, retrieved
+from metaflowbot.writing import Checks, Writing
 
 _HISTORY_TURNS = 6
 # Of a question that the model finds no answer to in the sources.
@@ -42,6 +44,7 @@ _NOT_ENGLISH = (
     "Without a chat model I can only search the English documentation: please ask in English."
 )
 _NO_WORD = "Nothing there mentions {words}."
+_TOO_LONG = "The model wrote far too much: the answer is cut off here."
 _UNVERIFIED = (
     "The model's answer could not be verified against the sources: "
     "these are the passages themselves."
@@ -66,11 +69,26 @@ class _Clock:
 
 @dataclass(frozen=True)
 class Answerer:
-    """Answers from one index generation. Without a `model` the answers are extractive."""
+    """Answers from one index generation. Without a `model` the answers are extractive.
+
+    `mend` is the prompt that asks a model to put its code right; without a `checker` no code is
+    checked.
+    """
 
     retriever: Retriever
     model: ChatModel | None
     prompt: Prompt
+    mend: Prompt = field(default_factory=lambda: prompts.load("mend", "faults"))
+    checker: CodeChecker | None = None
+
+    @cached_property
+    def _echo(self) -> Echo:
+        return Echo(self.prompt.text)
+
+    @property
+    def prompt_version(self) -> str:
+        """Changes with the text of any prompt."""
+        return prompts.version_of(self.prompt, self.mend)
 
     @cached_property
     def judge(self) -> Judge:
@@ -111,7 +129,7 @@ class Answerer:
             abstained=False,
             confidence=self.judge.confidence(search, decline),
             model="none",
-            prompt_version=self.prompt.version,
+            prompt_version=self.prompt_version,
             generation=search.generation,
             retrieved=retrieved(search),
         )
@@ -132,84 +150,77 @@ class Answerer:
     def _with_model(
         self, model: ChatModel, draft: Answer, question: Question, search: Search
     ) -> Generator[AnswerEvent, None, Answer]:
-        """Stream a written answer; returns the Answer."""
+        """Stream a written answer; returns the Answer. At most two calls of the model."""
         sources = numbered(search.hits, model.count_tokens)
         system = self.prompt.fill(sources=rendered(sources))
         messages = [*question.history[-_HISTORY_TURNS:], Turn("user", question.text)]
-        writing = _Writing(Verifier(sources))
+        writing = Writing(Checks(sources, question.text, self._echo, self.checker))
         draft = replace(draft, model=model.name)
         try:
-            for piece in model.stream(system, messages):
-                yield from writing.take(piece)
-            yield from writing.finish()
+            yield from _heard(writing, model.stream(system, messages))
         except ModelError as error:
-            yield from writing.finish()
+            yield from writing.break_off()
             return self._after_failure(draft, search, writing, str(error))
+        if writing.faults:
+            yield from self._mended(model, system, messages, writing)
         yield Progress("checking")
         return self._judged(draft, search, writing)
 
-    def _judged(self, draft: Answer, search: Search, writing: _Writing) -> Answer:
-        draft = replace(draft, usage=writing.usage)
+    def _mended(
+        self, model: ChatModel, system: str, messages: Sequence[Turn], writing: Writing
+    ) -> Iterator[Delta]:
+        """Let the model write on from where its code was false, told what is right."""
+        faults = "\n".join(f"- {fault}" for fault in writing.faults)
+        before = [Turn("assistant", writing.kept)] if writing.kept.strip() else []
+        asked = Turn("user", self.mend.fill(faults=faults))
+        writing.again()
+        try:
+            yield from _heard(writing, model.stream(system, [*messages, *before, asked]))
+        except ModelError:
+            yield from writing.without_second()
+            return
         if writing.refused:
+            yield from writing.without_second()
+
+    def _judged(self, draft: Answer, search: Search, writing: Writing) -> Answer:
+        draft = self._with_checks(draft, writing)
+        if writing.refused and not writing.citations:
             draft = replace(draft, confidence=min(draft.confidence, _REFUSED_CONFIDENCE))
             return abstention(draft, search, self._not_found(draft))
         if not writing.citations:
             return self._without_model(draft, search, _UNVERIFIED)
-        return replace(draft, text=writing.text, citations=writing.citations)
+        return replace(draft, text=writing.text, citations=writing.citations, notice=_cut(writing))
 
-    def _after_failure(self, draft: Answer, search: Search, writing: _Writing, why: str) -> Answer:
-        draft = replace(draft, usage=writing.usage)
+    def _after_failure(self, draft: Answer, search: Search, writing: Writing, why: str) -> Answer:
+        draft = self._with_checks(draft, writing)
         if writing.citations:
             notice = f"The answer breaks off here: {why}."
             return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
         notice = f"The chat model fell short ({why}): these are the passages themselves."
         return self._without_model(draft, search, notice)
 
+    def _with_checks(self, draft: Answer, writing: Writing) -> Answer:
+        """The answer with what its checks did, and a confidence that pays for it."""
+        checks = writing.checks
+        version = self.checker.version if self.checker and checks.has_code else ""
+        held = 1 - min(1.0, len(checks.removed) / max(1, checks.said))
+        return replace(
+            draft,
+            usage=writing.usage,
+            checks=tuple(checks.removed),
+            checked_with=version,
+            confidence=round(draft.confidence * (1 + held) / 2, 3),
+        )
 
-class _Writing:
-    """A model's answer as it arrives: verified text goes on, NOT_COVERED and the usage stay."""
 
-    def __init__(self, verifier: Verifier) -> None:
-        self._verifier = verifier
-        self._head = ""
-        self._held = ""
-        self.text = ""
-        self._decided = False
-        self.refused = False
-        self.usage = Usage()
+def _heard(writing: Writing, pieces: Iterator[str | Usage]) -> Iterator[Delta]:
+    """What may be shown of what the model says, to its end, or to where it is too much."""
+    for piece in pieces:
+        yield from writing.take(piece)
+        if writing.is_too_long:
+            break
+    yield from writing.finish()
 
-    @property
-    def citations(self) -> tuple[Citation, ...]:
-        return self._verifier.verified.citations
 
-    def take(self, piece: str | Usage) -> Iterator[Delta]:
-        if isinstance(piece, Usage):
-            self.usage = piece
-            return
-        if not self._decided:
-            self._head += piece
-            stripped = self._head.strip().strip("`")
-            if NOT_COVERED.startswith(stripped[: len(NOT_COVERED)]) and len(stripped) < 40:
-                self.refused = stripped.startswith(NOT_COVERED)
-                return
-            self._decided, piece = True, self._head
-        yield from self._release(self._verifier.feed(piece))
-
-    def finish(self) -> Iterator[Delta]:
-        if self.refused:
-            return
-        if not self._decided:
-            self._held += self._verifier.feed(self._head)
-        yield from self._release(self._verifier.finish())
-
-    def _release(self, text: str) -> Iterator[Delta]:
-        """Show nothing before the first citation: without any the answer is not shown at all.
-
-        Nor space before or after the whole text.
-        """
-        self._held += text
-        shown = self._held.rstrip() if self.text else self._held.strip()
-        if shown and self.citations:
-            self._held = self._held[len(self._held.rstrip()) :]
-            self.text += shown
-            yield Delta(shown)
+def _cut(writing: Writing) -> str:
+    return _TOO_LONG if writing.is_too_long else ""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from metaflowbot import chroma, embedding, llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot
+from metaflowbot.code_check import CodeChecker
 from metaflowbot.errors import SettingsError
 from metaflowbot.forgetting import Files
 from metaflowbot.index import Index
+from metaflowbot.judgement import installed
 from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
 from metaflowbot.store import Store
@@ -47,12 +49,18 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
     IndexUnavailableError.
     """
     model = llm.connect(settings)
-    prompt = prompts.load("answer", "sources")
+    prompts.check_folder(settings.prompts)
+    prompt = prompts.load("answer", "sources", folder=settings.prompts)
+    mend = prompts.load("mend", "faults", folder=settings.prompts)
     embedder = embedding.connect(settings)
     index = open_index(settings)
+    checker = None
     if model is not None:
         model.warm()
-    return lambda: Answerer(Retriever.over(index.load(), embedder), model, prompt)
+        checker = CodeChecker(installed())
+    return lambda: Answerer(
+        Retriever.over(index.load(), embedder), model, prompt, mend=mend, checker=checker
+    )
 
 
 def open_index(settings: Settings) -> Index:

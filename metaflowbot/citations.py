@@ -16,7 +16,19 @@ from typing import NamedTuple
 from metaflowbot.domain import Citation, Passage
 from metaflowbot.markdown import Segment, Token, cut, plain, references, segments, sentences, tokens
 
-__all__ = ["Sources", "Verified", "Verifier", "best_quote", "plain", "sentences", "verify"]
+__all__ = [
+    "Sources",
+    "Unit",
+    "Verified",
+    "Verifier",
+    "best_quote",
+    "content_words",
+    "located",
+    "plain",
+    "sentences",
+    "units",
+    "verify",
+]
 
 Sources = Mapping[int, Sequence[Passage]] | Sequence[Sequence[Passage]]
 
@@ -121,7 +133,7 @@ class Verifier:
         sentence = segment.text
         claim = "".join(token.match[0] for token in tokens(sentence) if token.kind != "marker")
         # A marker on a line of its own stands for what was said before it.
-        self._claim = claim if _content(claim) else self._claim
+        self._claim = claim if content_words(claim) else self._claim
         text = self._rewrite(_DEFINITION.sub(self._defined, sentence), self._cite)
         # What was taken out may have joined its neighbours into a new marker.
         while (again := self._rewrite(text, self._issued)) != text:
@@ -186,10 +198,10 @@ def best_quote(sentence: str, passage: Passage) -> str | None:
     Verbatim, at most 300 characters. None where no span holds two in five of the sentence's
     content words (compared by their stems), and at least two of them if it has two.
     """
-    wanted = _content(sentence)
+    wanted = content_words(sentence)
     best, best_score = None, 0.0
-    for unit in _units(passage.text):
-        have = _content(passage.text[unit.start : unit.end])
+    for unit in units(passage.text):
+        have = content_words(passage.text[unit.start : unit.end])
         shared = len(wanted & have)
         if unit.is_heading or shared < min(2, len(wanted)) or shared < _SUPPORT * len(wanted):
             continue
@@ -208,8 +220,8 @@ class _Support(NamedTuple):
     quote: str
 
 
-class _Unit(NamedTuple):
-    """A span that a quote may not leave: a sentence, a heading, a table row, a line of code."""
+class Unit(NamedTuple):
+    """A span of a text that a quote may not leave: a sentence, a table row, a line of code."""
 
     start: int
     end: int
@@ -224,16 +236,16 @@ class _Word(NamedTuple):
 
 def _support(claim: str, quote: str, passage: Passage) -> _Support | None:
     """What in the passage bears the claim out: the model's quote if it is there, else the best."""
-    given = _located(quote, passage.text)
+    given = located(quote, passage.text)
     found = given or best_quote(claim, passage)
     if found is None:
         return None
-    wanted = _content(claim)
-    share = len(wanted & _content(found)) / max(1, len(wanted))
+    wanted = content_words(claim)
+    share = len(wanted & content_words(found)) / max(1, len(wanted))
     return _Support(share + (1 if given else 0.01), passage, found)
 
 
-def _located(quote: str, text: str) -> str | None:
+def located(quote: str, text: str) -> str | None:
     """The span of `text` with the quote's words in a row, cut to the unit that has most of them."""
     longest = max(_ELLIPSIS.split(quote), key=len)
     wanted = [word.text for word in _words(longest)]
@@ -246,7 +258,7 @@ def _located(quote: str, text: str) -> str | None:
     span = words[first : first + len(wanted)]
     parts = [
         (unit, [w for w in span if unit.start <= w.start and w.end <= unit.end])
-        for unit in _units(text)
+        for unit in units(text)
     ]
     unit, inside = max(parts, key=lambda part: len(part[1]))
     if len(inside) < _SHORTEST_QUOTE:
@@ -275,7 +287,7 @@ def _clipped(quote: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _units(text: str) -> tuple[_Unit, ...]:
+def units(text: str) -> tuple[Unit, ...]:
     """The spans of a Markdown text that have words in them."""
     units = []
     for segment in segments(text):
@@ -286,7 +298,7 @@ def _units(text: str) -> tuple[_Unit, ...]:
             span = text[begin:at]
             if _WORD.search(span) and not segment.is_directive:
                 begin += len(span) - len(span.lstrip())
-                units.append(_Unit(begin, begin + len(span.strip()), segment.is_heading))
+                units.append(Unit(begin, begin + len(span.strip()), segment.is_heading))
     return tuple(units)
 
 
@@ -297,7 +309,7 @@ def _words(text: str) -> tuple[_Word, ...]:
     return tuple(_Word(w[0].lower(), w.start(), w.end()) for w in _WORD.finditer(masked))
 
 
-def _content(text: str) -> frozenset[str]:
+def content_words(text: str) -> frozenset[str]:
     """The words that carry meaning, without common endings and cut to six letters."""
     words = (word.text for word in _words(text))
     carrying = (word for word in words if len(word) > 1 and word not in _STOPWORDS)

@@ -40,13 +40,37 @@ class Prompt:
         return template.substitute(slots)
 
 
-def load(name: str, *slots: str, folder: Path = _FOLDER) -> Prompt:
+def version_of(*loaded: Prompt) -> str:
+    """One version for several prompts: of a single one its own."""
+    versions = "".join(prompt.version for prompt in loaded)
+    return versions if len(loaded) == 1 else hashlib.sha256(versions.encode()).hexdigest()[:12]
+
+
+def check_folder(folder: Path | None) -> None:
+    """Raise SettingsError for a folder that is none, or with a prompt that nobody would read."""
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise SettingsError(f"METAFLOWBOT_PROMPTS: there is no folder {folder}: name one, or none")
+    known = {path.name for path in _FOLDER.glob("*.md")}
+    for path in sorted(folder.glob("*.md")):
+        if path.name not in known:
+            names = ", ".join(sorted(known))
+            raise SettingsError(
+                f"METAFLOWBOT_PROMPTS: nothing reads {path}: the prompts are {names}"
+            )
+
+
+def load(name: str, *slots: str, folder: Path | None = None) -> Prompt:
     """The prompt in `name`.md, which must have exactly these slots.
+
+    A file of that name in `folder` replaces the one that comes with Metaflowbot.
 
     Raises SettingsError where the file can't be read, has a stray dollar sign, or lacks a slot or
     has another one; the text names it.
     """
-    path = folder / f"{name}.md"
+    own = folder / f"{name}.md" if folder else None
+    path = own if own and own.exists() else _FOLDER / f"{name}.md"
     try:
         data = path.read_bytes()
         template = Template(data.decode())

@@ -162,7 +162,7 @@ def test_each_answer_has_an_id_of_its_own_and_says_where_it_comes_from(
     one, other = asked(keyless, RETRY), asked(keyless, RETRY)
     assert one.id != other.id
     assert one.generation == keyless.retriever.generation.id
-    assert one.prompt_version == keyless.prompt.version
+    assert one.prompt_version == keyless.prompt_version
 
 
 # With a model

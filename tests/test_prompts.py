@@ -68,3 +68,29 @@ def test_filling_names_the_slots_that_are_missing_or_unknown(tmp_path: Path) -> 
 
     with pytest.raises(ValueError, match=r"'greet' lacks \$name and does not know \$nick"):
         prompt.fill(nick="x")
+
+
+def test_a_prompt_of_ones_own_replaces_the_one_of_that_name_and_changes_the_version(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "answer.md").write_text("Be brief. $sources", encoding="utf-8")
+    prompts.check_folder(tmp_path)
+
+    own = prompts.load("answer", "sources", folder=tmp_path)
+    mend = prompts.load("mend", "faults", folder=tmp_path)
+
+    assert own.fill(sources="x") == "Be brief. x"
+    assert mend.text == prompts.load("mend", "faults").text
+    shipped = prompts.load("answer", "sources")
+    assert prompts.version_of(own, mend) != prompts.version_of(shipped, mend)
+
+
+@pytest.mark.parametrize("fault", ["absent", "misspelt"])
+def test_a_folder_of_prompts_that_nothing_would_read_is_refused_by_name(
+    tmp_path: Path, fault: str
+) -> None:
+    (tmp_path / "anwser.md").write_text("Hello", encoding="utf-8")
+    folder = tmp_path / "nowhere" if fault == "absent" else tmp_path
+
+    with pytest.raises(SettingsError, match=r"METAFLOWBOT_PROMPTS: .*(nowhere|anwser\.md)"):
+        prompts.check_folder(folder)
