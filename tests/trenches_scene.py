@@ -60,6 +60,8 @@ class Scene:
             "from-the-trenches", [self.max, self.mia, self.ann, ours], "group"
         )
         self.group = slack.add_usergroup([self.mia])
+        # What the tests do past Slack is worked off at once, as what comes from Slack is.
+        self.wake: Callable[[], None] = lambda: None
 
     def settings(self, **trenches: Any) -> Settings:
         people = {"channel": "from-the-trenches", "maintainers": [self.max, self.group]}
@@ -76,6 +78,7 @@ class Scene:
     def serving(self, **trenches: Any) -> Iterator[SlackService]:
         service = SlackService(self.settings(**trenches), self.bot, self.store)
         service.start()
+        self.wake = service._workers.wake
         try:
             yield service
         finally:
@@ -90,7 +93,9 @@ class Scene:
 
     def escalated(self, text: str = OFF_TOPIC, channel: str = "") -> Escalation:
         asking, answer = self.asked(text, channel)
-        return self.bot.escalate(asking, answer, asking.person)
+        escalation = self.bot.escalate(asking, answer, asking.person)
+        self.wake()
+        return escalation
 
     def card(self, count: int = 1) -> dict[str, Any]:
         """The newest card, once there are `count` messages in the trenches channel."""

@@ -95,6 +95,7 @@ def _solved(desk: Desk, clicked: Clicked, post: Post, body: Mapping[str, Any]) -
 def _human(desk: Desk, clicked: Clicked, post: Post, body: Mapping[str, Any]) -> str:
     asking = Asking(post.person, post.channel, post.thread, post.message)
     escalation = desk.bot.escalate(asking, post.answer_id, f"slack:{clicked.user}")
+    desk.received()
     if escalation.state == "open":
         return HANDED_ON
     return f"The maintainers have it already: it is {escalation.state}."
