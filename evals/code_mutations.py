@@ -31,7 +31,7 @@ _MADE_UP = {
     "decorator": ("gpu_pool", "autoscale", "parallelize", "cache_step", "spot", "notify"),
     "argument": ("num_gpus", "max_attempts", "region", "memory_gb", "on_fail", "size"),
     "member": ("get_artifact", "latest_version", "is_done", "list_all", "fetch", "owner_name"),
-    "import": ("Pipeline", "DAG", "TaskSpec", "gpu_pool", "Artifact", "workflow"),
+    "import": ("Pipeline", "DAG", "TaskSpec", "gpu_pool", "Chart", "workflow"),
     "option": (),
 }
 
@@ -120,7 +120,7 @@ def measure(checker: CodeChecker, blocks: Sequence[Block], count: int, seed: int
     made: Counter[str] = Counter()
     found: Counter[str] = Counter()
     missed: list[Mutation] = []
-    for mutation in mutations(blocks, count, seed):
+    for mutation in mutations(blocks, checker.api, count, seed):
         made[mutation.kind] += 1
         before = {(fault.line, fault.what) for fault in faults[id(mutation.block)]}
         after = _faults(checker, mutation.block, mutation.code)
@@ -134,10 +134,11 @@ def _faults(checker: CodeChecker, block: Block, code: str) -> tuple[Fault, ...]:
     return checker.check(code, block.language, block.known)
 
 
-def mutations(blocks: Sequence[Block], count: int, seed: int) -> Iterator[Mutation]:
+def mutations(
+    blocks: Sequence[Block], api: MetaflowAPI, count: int, seed: int
+) -> Iterator[Mutation]:
     """Changes drawn by `seed`, of each kind the same number, as far as there are places."""
     draw = random.Random(seed)
-    api = load()
     places = {kind: [] for kind in KINDS}  # type: dict[str, list[tuple[Block, _Place]]]
     for block in blocks:
         for place in _places(block, api):

@@ -45,18 +45,19 @@ class CodeChecker:
     """Holds code against the API and the rules of the installed Metaflow. Thread-safe.
 
     `context` is, wherever it is taken, text that the code was written from: what that defines,
-    such as people's own decorators, is no fault. Nothing that is checked is run.
+    such as people's own decorators, is no fault. Nothing that is checked is run. `api` is the
+    table that code is held against.
     """
 
     def __init__(self, api: MetaflowAPI) -> None:
-        self._api = api
+        self.api = api
         self._process = MetaflowProcess(api.package.parent)
         self._names = Names(api, self._process.commands)
 
     @property
     def version(self) -> str:
         """The version of Metaflow that code is held against."""
-        return self._api.version
+        return self.api.version
 
     def warm(self) -> None:
         """Load what the first check would otherwise wait for: half a second's work."""
@@ -134,8 +135,8 @@ class CodeChecker:
         own = known | variables_bound(code)
         for number, line in enumerate(code.splitlines(), start=1):
             for name in _VARIABLE.findall(line):
-                if name in own | self._api.variables or name.startswith(_FREE):
+                if name in own | self.api.variables or name.startswith(_FREE):
                     continue
                 what = f"Metaflow {self.version} reads no variable `{name}`"
-                instead = nearest(name, self._api.variables, _ALIKE)
+                instead = nearest(name, self.api.variables, _ALIKE)
                 yield Fault(number, what, instead, (number, number))

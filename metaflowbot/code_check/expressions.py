@@ -10,6 +10,7 @@ from metaflowbot.code_check.arguments import mismatches, nearest, shown
 from metaflowbot.code_check.faults import Fault
 from metaflowbot.code_check.flows import is_transition, transition_faults
 from metaflowbot.code_check.values import (
+    HOMES,
     Class,
     Instance,
     Items,
@@ -42,6 +43,7 @@ _TAKING = frozenset("next max min choice".split())
 # Likeness (0 to 1, as difflib has it) of a slip of the pen, and of what may have been meant.
 _SLIP = 0.75
 ALIKE = 0.6
+_LIKELY = 0.7
 _METHOD = 0.8
 
 
@@ -78,10 +80,8 @@ class Expressions:
             return Package(f"{module}.{name}"), True
         if module == "metaflow" and name in extensions.NAMES | {"__version__"}:
             return None, True
-        public, bound = self._api.importable(module), self._api.bound(module)
-        if bound is None:
-            return None, not public
-        return None, name in bound
+        bound = self._api.bound(module)
+        return None, module not in HOMES if bound is None else name in bound
 
     def _bind_arguments(self, given: ast.arguments, scope: Scope, types: dict[str, str]) -> None:
         for default in (*given.defaults, *filter(None, given.kw_defaults)):
@@ -256,7 +256,7 @@ class Expressions:
         classes: tuple[Symbol, ...],
         members: Mapping[str, Symbol],
     ) -> None:
-        like = nearest(node.attr, list(members), ALIKE)
+        like = nearest(node.attr, list(members), _LIKELY)
         found = members.get(like)
         what = f"`{classes[0].short}` has no `{node.attr}` in Metaflow {self._api.version}"
         self._say(node, what, shown(found) if found else "")

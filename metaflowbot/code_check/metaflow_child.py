@@ -107,7 +107,7 @@ def _node(node: Any, step: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    sys.path.append(sys.argv[1])
+    sys.path.insert(0, sys.argv[1])
     written = sys.stdout
     sys.stdout = sys.stderr
     print(json.dumps(_commands()), file=written, flush=True)

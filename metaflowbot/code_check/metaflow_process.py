@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _SCRIPT = Path(__file__).with_name("metaflow_child.py")
 # Seconds: Metaflow is loaded within one, a usual flow is judged within a millisecond.
 _START_LIMIT = 20.0
-_ANSWER_LIMIT = 1.0
+_ANSWER_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class MetaflowProcess:
     def broken_rule(self, flow: Flow) -> BrokenRule | None:
         """The first of Metaflow's rules that the flow's graph breaks; None if it breaks none."""
         with self._lock:
-            if self._child is None:
+            if self._child is None and self._commands != {}:
                 self._start()
             if self._child is None or self._child.stdin is None:
                 return None

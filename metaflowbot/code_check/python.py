@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 from collections.abc import Iterable
 
 from metaflowbot.code_check import extensions
@@ -33,7 +34,9 @@ def python_faults(names: Names, tree: ast.Module, known: frozenset[str]) -> list
     nowhere.
     """
     walk = _Walk(names, _bound_in(tree) | known)
-    walk.read(tree)
+    # What is nested deeper than Python's own stack is read as far as that goes.
+    with contextlib.suppress(RecursionError):
+        walk.read(tree)
     found = {(fault.line, fault.what): fault for fault in walk.faults}
     return sorted(found.values(), key=lambda fault: fault.line)
 
@@ -204,9 +207,13 @@ class _Walk(Expressions):
         scope: Scope,
         decorators: list[ast.expr],
     ) -> None:
-        kinds = [self._decorator(item, node, scope) for item in decorators]
+        kinds = []
+        for item in decorators:
+            self._statement = ast.copy_location(ast.Expr(item), item)
+            kinds.append(self._decorator(item, node, scope))
         steps = [number for number, kind in enumerate(kinds) if kind == "step"]
         for number, kind in enumerate(kinds):
+            self._statement = ast.copy_location(ast.Expr(decorators[number]), decorators[number])
             written = ast.unparse(decorators[number]).partition("(")[0]
             if kind == "flow-decorator" and steps:
                 self._say(decorators[number], f"`@{written}` is for the flow's class, not a step")

@@ -207,9 +207,11 @@ class _Reading:
         current = path[-1][1]
         if name in _HELP or name.strip("-") in ("", "...", "…", "options", _ELSEWHERE):
             return
-        before = next((word for word, item in path[:-1] if name in item.options), None)
-        if before is not None:
-            yield f"`{name}` goes before `{path[1][0]}`", f"python flow.py {name} {spoken}"
+        if before := next(
+            (item.options[name] for _, item in path[:-1] if name in item.options), None
+        ):
+            values = " …" * before.values
+            yield f"`{name}` goes before `{path[1][0]}`", f"python flow.py {name}{values} {spoken}"
             return
         like = nearest(name, list(current.options), _SLIP if current.takes_parameters else _ALIKE)
         if like or not current.takes_parameters:

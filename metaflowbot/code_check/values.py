@@ -64,6 +64,9 @@ class Plain:
 
 Value = Package | Class | Instance | Routine | Items | Row | Plain | None
 
+HOMES = ("metaflow", "metaflow.cards", "metaflow.integrations")
+"""Where the public names are, all of which the API's table knows."""
+
 _MANY = frozenset(
     "List list Iterator Iterable Sequence Set FrozenSet set Generator AsyncIterator".split()
 )
@@ -117,7 +120,7 @@ class Names:
 
     def public(self, name: str) -> Symbol | None:
         """What a bare name means where nothing else is called so: the public object."""
-        for home in ("metaflow", "metaflow.cards", "metaflow.integrations"):
+        for home in HOMES:
             if found := self.api.symbols.get(f"{home}.{name}"):
                 return found
         return None
