@@ -59,7 +59,6 @@ class ScriptedBot:
         self.escalated: list[tuple[Asking, str, str]] = []
         self.resolved: list[tuple[str, str, str, str]] = []
         self.forgotten: list[str] = []
-        self.opted_out: list[str] = []
 
     def stream(self, question: Question, asking: Asking) -> Iterator[AnswerEvent]:
         self.asked.append(question)
@@ -109,7 +108,10 @@ class ScriptedBot:
         return self._store.forget(person)
 
     def opt_out(self, person: str) -> None:
-        self.opted_out.append(person)
+        self._store.threads.opt_out(person)
+
+    def opt_in(self, person: str) -> None:
+        self._store.threads.opt_in(person)
 
     def vitals(self) -> Vitals:
         count = {"metaflow-docs": SourceCount(7, 42)}

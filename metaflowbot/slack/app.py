@@ -15,6 +15,7 @@ from metaflowbot.slack import (
     channels,
     commands,
     feedback,
+    home,
     live,
     private,
     questions,
@@ -39,6 +40,7 @@ def build_app(desk: Desk, signs: Signs) -> App:
     private.listen(app, desk)
     commands.listen(app, desk)
     channels.listen(app, desk)
+    home.listen(app, desk)
     trenches.listen(app, desk)
     app.event(re.compile(".*"))(_nothing)
     return app

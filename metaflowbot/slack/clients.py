@@ -22,11 +22,20 @@ SLACK_FAILURES = (SlackClientError, OSError, HTTPException)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are in the workspace, as Slack says."""
+    """Who we are in the workspace, as Slack says; `url` is the workspace's own, ending in '/'."""
 
     team_id: str
     user_id: str
     bot_id: str
+    url: str = ""
+
+    def link(self, channel: str, ts: str, thread: str = "") -> str:
+        """The address of a message in a browser; '' where the workspace's is unknown."""
+        if not self.url:
+            return ""
+        address = f"{self.url}archives/{channel}/p{ts.replace('.', '')}"
+        in_thread = thread and thread != ts
+        return f"{address}?thread_ts={thread}&cid={channel}" if in_thread else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,8 @@ def identify(client: WebClient) -> Identity:
         said = client.auth_test()
     except SLACK_FAILURES as error:
         raise refused("SLACK_BOT_TOKEN", error, client.base_url) from None
-    return Identity(said.get("team_id", ""), said["user_id"], said.get("bot_id", ""))
+    ids = said.get("team_id", ""), said["user_id"], said.get("bot_id", "")
+    return Identity(*ids, said.get("url", ""))
 
 
 def granted_scopes(client: WebClient) -> frozenset[str]:

@@ -10,7 +10,7 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack import changes, commands, private, questions, trenches
+from metaflowbot.slack import changes, commands, digest, private, questions, trenches
 from metaflowbot.slack.app import build_app
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
@@ -47,6 +47,7 @@ class SlackService:
         self._handlers = self._handlers_of(desk)
         self._app = build_app(desk, self._signs)
         self._clock = Clock(desk)
+        self._digest = digest.Daily(desk)
         self._socket: SocketModeHandler | None = None
 
     def _handlers_of(self, desk: Desk) -> Mapping[str, Handler]:
@@ -58,6 +59,7 @@ class SlackService:
             **private.handlers(desk, metaflow),
             **commands.handlers(desk),
             **changes.handlers(desk),
+            **digest.handlers(desk),
             **trenches.handlers(desk),
         }
 
@@ -74,6 +76,7 @@ class SlackService:
             self._socket = self._connect()
         self._workers.start()
         self._clock.start()
+        self._digest.start()
 
     def _connect(self) -> SocketModeHandler:
         socket = SocketModeHandler(self._app, self._settings.slack_app_token.get_secret_value())
@@ -114,5 +117,6 @@ class SlackService:
         if self._socket is not None:
             self._socket.client.close()
         self._clock.stop()
+        self._digest.stop()
         self._workers.stop()
         self._signs.close()

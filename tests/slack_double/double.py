@@ -11,7 +11,7 @@ import asyncio
 import copy
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -34,6 +34,7 @@ BOT_SCOPES = {
     "channels:read",
     "chat:write",
     "commands",
+    "files:read",
     "groups:history",
     "groups:read",
     "im:history",
@@ -158,13 +159,18 @@ class SlackDouble:
         text: str,
         thread_ts: str | None = None,
         at: float | None = None,
+        *,
+        files: Mapping[str, str] | None = None,
     ) -> str:
         """Posts as `user`, delivers the events, and gives the message's ts.
 
         `text` is as Slack carries it: mentions as <@U…>, and & < > as entities. `at` (epoch
-        seconds) makes it a message of the past.
+        seconds) makes it a message of the past. `files` are snippets to attach, text by name.
         """
-        said = {"user": user, "text": text, "client_msg_id": secrets.token_hex(8)}
+        said: Json = {"user": user, "text": text, "client_msg_id": secrets.token_hex(8)}
+        if files:
+            held = [self.workspace.add_snippet(name, body) for name, body in files.items()]
+            said |= {"subtype": "file_share", "files": held}
         fresh = said | {"blocks": rich_text(text), "ts": self.workspace.new_ts(at)}
         return str(self.workspace.post(self._channel(channel), fresh, thread_ts)["ts"])
 

@@ -34,6 +34,7 @@ class Server:
         routes = [
             Route("/api/{method}", self._web_api, methods=["GET", "POST"]),
             Route("/response/{key}", self._response_url, methods=["POST"]),
+            Route("/files/{key}", self._file, methods=["GET"]),
             WebSocketRoute("/link/", self._link),
         ]
         app = Starlette(routes=routes)
@@ -86,6 +87,16 @@ class Server:
         finally:
             self._api.note("response_url", given)
         return Response("ok", media_type="text/plain")
+
+    async def _file(self, request: Request) -> Response:
+        """A snippet; like Slack, a page to sign in for whoever may not read files."""
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+        text = self._api.workspace.snippets.get(request.path_params["key"])
+        if text is None:
+            return Response("not found", 404)
+        if token != self._api.install.bot_token or "files:read" not in self._api.install.scopes:
+            return Response("<html>Sign in</html>", media_type="text/html")
+        return Response(text, media_type="text/plain")
 
     async def _link(self, websocket: WebSocket) -> None:
         tickets = self._api.workspace.socket_tickets

@@ -141,6 +141,7 @@ class Workspace:
         self.homes: dict[str, str] = {}
         self.triggers: dict[str, Trigger] = {}
         self.response_urls: dict[str, ResponseUrl] = {}
+        self.snippets: dict[str, str] = {}
         self.base_url = ""
         self.socket_tickets: set[str] = set()
         self.publish: Callable[[list[Json]], None] = lambda _: None
@@ -210,6 +211,16 @@ class Workspace:
             return self.open_dm(address)
         named = [c.id for c in self.channels.values() if c.name and c.name == address.lstrip("#")]
         return self.channel(named[0] if named else address)
+
+    def add_snippet(self, name: str, text: str) -> Json:
+        """A new text file as messages carry it: what it begins with, and where the rest is."""
+        key = self.new_id("F")
+        self.snippets[key] = text
+        about = {"id": key, "name": name, "mimetype": "text/plain", "mode": "snippet"}
+        preview = "\n".join(text.splitlines()[:5])
+        size = len(text.encode())
+        where = {"url_private": f"{self.base_url}/files/{key}", "size": size}
+        return about | where | {"preview": preview, "preview_is_truncated": preview != text}
 
     # -- messages
 
@@ -364,7 +375,7 @@ class Workspace:
         if channel.kind == "im" or not self._mentions(message):
             return []
         kept = {"user", "text", "ts", "client_msg_id", "team", "blocks", "thread_ts", "edited"}
-        kept |= {"parent_user_id"}
+        kept |= {"parent_user_id", "files"}
         mention = {k: copy.deepcopy(v) for k, v in message.items() if k in kept}
         where = {"type": "app_mention", "channel": channel.id, "event_ts": message["ts"]}
         return [mention | where]
