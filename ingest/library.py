@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
+from metaflowbot.disk import replacing
 from metaflowbot.domain import Document, Section
 
 
@@ -42,16 +42,13 @@ class Library:
         documents: Sequence[Document],
         moved: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Replace what the source gave before."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f"{source}.{os.getpid()}.partial"
-        with partial.open("w", encoding="utf-8") as file:
+        """Replace what the source gave before; raises MetaflowbotError where that can't be done."""
+        with replacing(self._folder / f"{source}.jsonl") as file:
             read_at = datetime.now(UTC).isoformat(timespec="seconds")
             file.write(json.dumps({"read_at": read_at, "moved": dict(moved)}, ensure_ascii=False))
             for document in documents:
                 values = {**dataclasses.asdict(document), "defines": sorted(document.defines)}
                 file.write("\n" + json.dumps(values, ensure_ascii=False))
-        partial.replace(self._folder / f"{source}.jsonl")
 
     def last(self, source: str) -> Reading | None:
         """What the source gave last; None where it never did or the file is damaged."""

@@ -30,6 +30,7 @@ from ingest.passages import split
 from ingest.reference import fold
 from ingest.sources import Item, Moved, NotSetUpError, Omission, Removed, Source
 from metaflowbot.chroma import Chroma, EmbeddedChroma
+from metaflowbot.disk import writing
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
 from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, SourceError
@@ -41,6 +42,8 @@ Say = Callable[[str], None]
 """Takes one line about what is being done now."""
 
 _ABANDONED_SECONDS = 3600
+# The golden questions' vectors, apart from those of passages, which go with their generations.
+_QUERIES = "queries.sqlite"
 
 
 @dataclass
@@ -127,8 +130,8 @@ class Ingest:
     def run(self, say: Say, progress: Progress, *, dry_run: bool = False) -> Summary:
         """Do it; raises SourceError when a required source, or every source, can't be read.
 
-        Raises what the embedding model raises. Until the last step the live generation is not
-        touched.
+        Raises what the embedding model raises, and MetaflowbotError where the home can't be
+        written. Until the last step the live generation is not touched.
         """
         with self.alone():
             summary = Summary(dry_run=dry_run)
@@ -189,14 +192,19 @@ class Ingest:
         return passages
 
     def embed(self, passages: Sequence[Passage], summary: Summary, progress: Progress) -> None:
-        """Compute the vectors that are not known yet."""
+        """Compute the vectors that are not known yet; raises what the embedding model raises."""
         known: list[int] = []
+        vectors = self.home / "vectors.sqlite"
 
         def noted(done: int, total: int) -> None:
             known.append(done)
             progress(done, total)
 
-        with _timed(summary, "embed"), self._vectors() as cache:
+        with (
+            _timed(summary, "embed"),
+            writing(self.home),
+            VectorCache(vectors, self.embedding.name) as cache,
+        ):
             cache.embed(list(map(searchable, passages)), self.embedding, noted)
         summary.embedded = len(passages) - known[0]
 
@@ -210,7 +218,7 @@ class Ingest:
             for report in summary.sources
             if report.documents
         }
-        with _timed(summary, "build"):
+        with _timed(summary, "build"), writing(self.home):
             summary.built = self.index.build(passages, counts, self.embedding).id
 
     def check(self, summary: Summary) -> None:
@@ -231,7 +239,7 @@ class Ingest:
 
     def activate(self, summary: Summary) -> None:
         """Make the new generation the live one unless the check stopped that; prune old ones."""
-        with _timed(summary, "activate"):
+        with _timed(summary, "activate"), writing(self.home):
             if summary.built and not summary.stopped:
                 summary.generation = self.index.activate(summary.built).id
             self.index.prune()
@@ -255,7 +263,7 @@ class Ingest:
 
     def _ask(self, questions: Iterable[Golden], manifest: Manifest) -> tuple[Finding, ...]:
         generation = Generation(self._folder(manifest.id), self.chroma)
-        with self._vectors() as cache:
+        with writing(self.home), VectorCache(self.home / _QUERIES, self.embedding.name) as cache:
             embedding = RememberedQueries(self.embedding, cache)
             return ask(questions, Retriever.over(generation, embedding))
 
@@ -292,9 +300,6 @@ class Ingest:
 
     def _folder(self, generation: str) -> Path:
         return self.home / "generations" / generation
-
-    def _vectors(self) -> VectorCache:
-        return VectorCache(self.home / "vectors.sqlite", self.embedding.name)
 
     def _sweep(self) -> None:
         """Delete files that a killed ingest left half-written."""
@@ -372,7 +377,9 @@ def _only_one(path: Path) -> Iterator[None]:
     """Hold a lock that the system gives back even when the process is killed."""
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ The only module that knows chromadb, which takes seconds to import and is import
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +80,15 @@ def connect(settings: Settings) -> Chroma:
 
 
 class EmbeddedChroma:
-    """A folder `chroma` in each generation."""
+    """A folder `chroma` in each generation; OSError where it can't be written."""
 
     def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
-        _create(self._client(generation), _NAME, vectors, groups)
+        from chromadb.errors import ChromaError
+
+        try:
+            _create(self._client(generation), _NAME, vectors, groups)
+        except ChromaError as error:
+            raise OSError(errno.EIO, str(error), str(generation)) from None
 
     def open(self, generation: Path) -> Collection:
         if not (generation / "chroma").is_dir():

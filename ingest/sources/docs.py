@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 from ingest.mdx import split_api_objects, to_markdown
 from ingest.sections import SectionWriter
 from ingest.sources import Item, Moved, Omission
+from metaflowbot.disk import writing
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
 
@@ -272,7 +273,8 @@ def _clone(url: str, clone: Path) -> None:
     import shutil
     import tempfile
 
-    clone.parent.mkdir(parents=True, exist_ok=True)
+    with writing(clone.parent):
+        clone.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=clone.parent) as folder:
         fresh = Path(folder) / "clone"
         _git("clone", "--quiet", "--depth", "1", url, str(fresh))

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metaflowbot.disk import replacing, writing
+
 # Another number makes what earlier versions kept be read from GitHub again.
 _FORMAT = 1
 
@@ -95,17 +97,16 @@ class Archive:
         self.talks = {key: talk for key, talk in self.talks.items() if key in keys}
 
     def save(self) -> None:
-        """Put all of it in place of what was kept before; raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = self.path.with_suffix(".partial")
-        partial.touch(mode=0o600)
+        """Put all of it in place of what was kept before; raises MetaflowbotError."""
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         values = {
             "format": _FORMAT,
             "talks": {key: asdict(talk) for key, talk in self.talks.items()},
             "pages": {url: asdict(page) for url, page in self.pages.items()},
         }
-        partial.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-        partial.replace(self.path)
+        with replacing(self.path, 0o600) as file:
+            file.write(json.dumps(values, ensure_ascii=False))
 
 
 def _talk(values: Mapping[str, Any]) -> Talk:
