@@ -34,14 +34,19 @@ _INLINE_PYTHON = re.compile(
 _MENTION = re.compile(r"\(\s*(?:\w+(?:\s*,\s*\w+)*)?\s*\)$")
 _VARIABLE = re.compile(r"METAFLOW_[A-Z0-9_]*[A-Z0-9](?:=.*)?")
 _OPTION = re.compile(r"--[a-z][\w-]*(?:[ =].*)?")
-# A sentence that says of a name that there is no such thing is right.
-_DENIAL = re.compile(
-    r"\bthere(?:'s| is| are|’s) no\b|\b(?:no|not) (?:such|an? (?:real|valid|existing|built-in))\b"
-    r"|\b(?:does|do|did)(?:n't|n’t| not) (?:exist|have|support|offer|provide|include|accept)\b"
-    r"|\b(?:is|are)(?:n't|n’t| not) (?:\w+ )?"
-    r"(?:a|an|any|part|in|available|supported|defined|valid)\b"
-    r"|\bno longer\b|\b(?:removed|renamed|deprecated|invalid|unknown|non-?existent|nowhere)\b"
-    r"|\b(?:instead of|rather than|not) `|\bnever (?:existed|was)\b|\bhas no\b|\bno `",
+# What stands right before or behind a name of which a sentence says that there is no such thing.
+_DENIED_BEFORE = re.compile(
+    r"(?:\b(?:no|not|never|neither|nor|no longer|no such|unknown|removed|renamed|deprecated)"
+    r"|n['’]t)(?: \w+){0,2}[\s\"'*_(]*$|\b(?:instead of|rather than)(?: \w+)?[\s\"'*_(]*$",
+    re.I,
+)
+_THING = r"(?:decorator|argument|option|parameter|attribute|method|variable|command|name|part)s?"
+_DENIED_BEHIND = re.compile(
+    rf"^(?:[\s,]*(?:and|or|nor|,)\s*`[^`]*`)*[\s\"'*_)]*(?:{_THING}\s+)?(?:"
+    r"(?:does|do|did)(?:n['’]t| not) exist"
+    rf"|(?:is|are|was|were)(?:n['’]t| not)(?: \w+){{0,3}} (?:{_THING}|Metaflow|available|supported"
+    r"|defined|valid|real)\b|(?:is|are) (?:unknown|invalid|deprecated|gone|nowhere)\b"
+    r"|(?:was|were|has been|have been) (?:removed|renamed|dropped)|no longer|never existed)",
     re.I,
 )
 _BOUND = re.compile(r"^[ \t>]*(?:async )?(?:def|class) (\w+)", re.M)
@@ -85,19 +90,25 @@ def pieces(markdown: str) -> Iterator[Piece]:
             if language:
                 end = segment.start + len(segment.text.rstrip())
                 yield Piece(segment.start, end, code, language, False, segment)
-        elif "`" in segment.text and not _DENIAL.search(segment.text):
+        elif "`" in segment.text:
             yield from _inline(segment)
 
 
 def _inline(segment: Segment) -> Iterator[Piece]:
     for token in tokens(segment.text):
-        if token.kind == "code":
+        if token.kind == "code" and not _is_denied(segment.text, token.start, token.end):
             # A name with bare brackets, or with bare names in them, is a mention and not a call.
             code = _MENTION.sub("(...)", token.match[0].strip("`").strip())
             language = _inline_language(code)
             if language:
                 start, end = segment.start + token.start, segment.start + token.end
                 yield Piece(start, end, code, language, True, segment)
+
+
+def _is_denied(text: str, start: int, end: int) -> bool:
+    """Whether a sentence says of the code at `start` to `end` that there is no such thing."""
+    before, behind = text[max(0, start - 60) : start], text[end : end + 160]
+    return bool(_DENIED_BEFORE.search(before) or _DENIED_BEHIND.search(behind))
 
 
 def _inline_language(code: str) -> str:
