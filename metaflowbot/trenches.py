@@ -334,6 +334,7 @@ def _inert(text: str) -> str:
 
 
 def _inert_prose(text: str) -> str:
+    text = re.sub(r"\]\((?!https?://)[^)\n]*\)", "]", text)
     text = text.replace("<", "&lt;").replace("{{", f"{{{_JOINER}{{")
     text = re.sub(r"^([ \t]*):(?=:)", rf"\1:{_JOINER}", text, flags=re.M)
     return re.sub(r":(?=[a-z][\w-]*[\[{])", f":{_JOINER}", text)
