@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DOCS ?=
 DATASET ?=
 
-.PHONY: up test check bench lock clean
+.PHONY: up test check bench lock secrets clean
 
 up: $(VENV)/.installed
 	$(BIN)/metaflowbot up
@@ -50,6 +50,20 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --qui
 lock:
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+# Made once and never again. The folder is its owner's alone; the files in it are readable, since
+# each is mounted alone into a container that runs as another user.
+RANDOM_HEX := python3 -c 'import secrets; print(secrets.token_hex(24), end="")'
+FILLED := api_token postgres_password grafana_password
+PASTED := openai_api_key slack_bot_token slack_app_token slack_signing_secret github_token
+secrets:
+	@mkdir -p -m 700 secrets
+	@for name in $(FILLED); do [ -s secrets/$$name ] || $(RANDOM_HEX) > secrets/$$name; done
+	@[ -s secrets/database_url ] || printf 'postgresql://metaflowbot:%s@postgres/metaflowbot' \
+	  "$$(cat secrets/postgres_password)" > secrets/database_url
+	@for name in $(PASTED); do [ -e secrets/$$name ] || : > secrets/$$name; done
+	@chmod 644 secrets/*
+	@echo "secrets/ is ready: paste Slack's tokens and the model's key into its files"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
