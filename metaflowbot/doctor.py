@@ -12,13 +12,6 @@ from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
 from metaflowbot.store import Store
 
-# What slack-manifest.yaml asks for.
-_SCOPES = frozenset(
-    {"app_mentions:read", "im:history", "chat:write", "reactions:write", "channels:history"}
-)
-# For reading the public channels' threads, which the manifest has as well.
-_READING_SCOPES = frozenset({"channels:read", "users:read"})
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -97,15 +90,6 @@ def _slack(settings: Settings) -> str:
     settings.check_serving()
     if settings.slack_mode == "off":
         return "no tokens are set: the web page and the command line still answer"
-    from metaflowbot.slack.clients import check_app_token, granted_scopes, web_client
+    from metaflowbot.slack import examination
 
-    wanted = _SCOPES | (_READING_SCOPES if settings.reads_workspace else frozenset())
-    missing = wanted - granted_scopes(web_client(settings))
-    if missing:
-        raise SettingsError(
-            f"SLACK_BOT_TOKEN lacks the scopes {', '.join(sorted(missing))}: update the app from "
-            "slack-manifest.yaml, then install it again"
-        )
-    if settings.slack_mode == "socket":
-        check_app_token(settings)
-    return f"{settings.slack_mode} mode, token and scopes accepted"
+    return examination.examine(settings)

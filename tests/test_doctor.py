@@ -144,6 +144,29 @@ def test_scopes_that_are_missing_are_named(home: Path, slack: SlackDouble) -> No
     assert "slack-manifest.yaml" in line
 
 
+def test_a_scope_that_is_not_in_every_workspace_is_only_mentioned(
+    home: Path, slack: SlackDouble
+) -> None:
+    slack.scopes.discard("assistant:write")
+    finding = examined(home, **socket_mode(slack))["slack"]
+    assert finding.ok
+    assert "without suggested prompts" in finding.detail
+
+
+def test_channels_of_the_settings_in_which_the_bot_is_not_are_named(
+    home: Path, slack: SlackDouble
+) -> None:
+    ann = slack.add_user("ann")
+    slack.add_channel("ask-metaflow", [ann, slack.bot_user_id])
+    trenches = slack.add_channel("from-the-trenches", [ann])
+    settings = {"channels": {"ask-metaflow": {}, "gone": {}}, "trenches": {"channel": trenches}}
+    line = faults(examined(home, **socket_mode(slack), **settings))["slack"]
+    assert "#from-the-trenches" in line
+    assert "#gone (there is no such channel" in line
+    assert "#ask-metaflow" not in line
+    assert "/invite" in line
+
+
 def test_a_slack_that_does_not_answer_is_named(home: Path, slack: SlackDouble) -> None:
     gone = {**socket_mode(slack), "slack_api_url": "http://127.0.0.1:9/api/"}
     assert "SLACK_API_URL" in faults(examined(home, **gone))["slack"]
