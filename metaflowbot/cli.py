@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
     from metaflowbot.domain import Answer, Search
     from metaflowbot.index import Index, Manifest
+    from metaflowbot.store import RatedAnswer
 
 app = typer.Typer(
     name="metaflowbot",
@@ -253,7 +254,7 @@ def feedback_export(
     """Write verdicts with their answers as eval-case candidates, one JSON object a line."""
     start = _day(since) if since else None
     with parts() as built:
-        lines = [json.dumps(plain_values(rated)) for rated in built.store.rated(start)]
+        lines = [json.dumps(_case(rated)) for rated in built.store.rated(start)]
     text = "".join(line + "\n" for line in lines)
     if out is None:
         sys.stdout.write(text)
@@ -263,6 +264,12 @@ def feedback_export(
     except OSError as error:
         raise UsageError(f"--out {out} can't be written: {error.strerror}") from None
     print(f"{len(lines)} verdicts written to {out}", file=sys.stderr)
+
+
+def _case(rated: RatedAnswer) -> dict[str, Any]:
+    """A line of the export; without a `reference` where nobody gave a better answer."""
+    values = plain_values(rated)
+    return {name: value for name, value in values.items() if name != "reference" or value}
 
 
 def _day(text: str) -> datetime:

@@ -122,11 +122,19 @@ def package(material: Material, model: ChatModel | None = None) -> Mapping[str, 
     }
 
 
-def write(files: Mapping[str, str], out: Path) -> None:
-    """Write the files into a new or empty folder; UsageError where it is neither."""
+def check_folder(out: Path) -> None:
+    """Raise UsageError where `out` is neither new nor an empty folder."""
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"--out {out} exists and is not empty: name a new folder")
+    except OSError as error:
+        raise UsageError(f"--out {out} can't be read: {error.strerror}") from None
+
+
+def write(files: Mapping[str, str], out: Path) -> None:
+    """Write the files into a new or empty folder; UsageError where it is neither."""
+    check_folder(out)
+    try:
         for place, text in files.items():
             path = out / place
             path.parent.mkdir(parents=True, exist_ok=True)

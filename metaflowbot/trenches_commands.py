@@ -131,6 +131,7 @@ def package(
     from metaflowbot.errors import IndexUnavailableError
 
     settings = settings_module.load()
+    trenches.check_folder(out)
     with parts() as built:
         escalation = built.store.escalations.get(identity)
         try:

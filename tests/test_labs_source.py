@@ -11,7 +11,7 @@ import pytest
 
 from ingest.download import MAX_BYTES
 from ingest.sections import fenced
-from ingest.sources import Omission
+from ingest.sources import NotSetUpError, Omission
 from ingest.sources.labs import LabsSource, parse_page
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
@@ -454,3 +454,38 @@ def test_a_file_over_the_limit_is_not_read_to_its_end() -> None:
     pages: dict[str, str | bytes | int] = {"/llms-full.txt": b"# x\n" * (MAX_BYTES // 4 + 1)}
     with served(pages) as (url, _), pytest.raises(SourceError, match="larger than 20 MB"):
         read(f"{url}/llms-full.txt")
+
+
+# Published write-ups
+
+
+def published(*urls: str, location: str = "") -> tuple[dict[str, Document], dict[str, str]]:
+    items = list(LabsSource(location, lambda: urls).read())
+    documents = {item.id: item for item in items if isinstance(item, Document)}
+    return documents, {item.what: item.why for item in items if isinstance(item, Omission)}
+
+
+@pytest.mark.parametrize(
+    "kept", ["/raw/learn/bread.md", "/learn/bread.md", "/learn/bread/index.md"]
+)
+def test_a_published_write_up_is_read_where_its_site_keeps_the_markdown(kept: str) -> None:
+    page = "---\ntitle: Bread\n---\n\n# Bread in a flow\n\nBake it in a step.\n"
+    with served({kept: page}) as (site, _):
+        documents, omissions = published(f"{site}/learn/bread")
+    document = documents["labs:bread"]
+    assert (document.title, document.url) == ("Bread in a flow", f"{site}/learn/bread")
+    assert "Bake it" in whole(document)
+    assert omissions == {}
+
+
+def test_a_write_up_that_can_not_be_read_is_named_and_the_others_are_kept(alone: Path) -> None:
+    with served({"/b.md": "# Read\n\nSome text."}) as (site, _):
+        documents, omissions = published(f"{site}/a", f"{site}/b", location=str(alone))
+        assert "labs:b" in documents
+        assert len(documents) > 1
+        assert "404" in omissions[f"{site}/a"]
+
+
+def test_without_a_location_and_without_write_ups_the_source_is_not_set_up() -> None:
+    with pytest.raises(NotSetUpError, match=r"sources\.labs\.location is not set"):
+        published()
