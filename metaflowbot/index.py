@@ -4,7 +4,8 @@
         current                    the id of the active generation
         previous                   the one before it, for roll-back
         generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, vectors.npz
-        vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes
+        vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes;
+                                   what no generation uses any more goes with the generations
 
 A generation is built beside the live one under a temporary name, and renamed when it is whole;
 activating it replaces one small file. With a Chroma server the vectors are there instead of in
@@ -16,11 +17,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaflowbot.chroma import Chroma, EmbeddedChroma
+from metaflowbot.disk import replacing, writing
 from metaflowbot.domain import Passage, Question
 from metaflowbot.embedding import Embedding, Vectors
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
@@ -39,6 +40,7 @@ from metaflowbot.vectors import Progress, VectorCache
 
 FORMAT = 1
 _BUILDING = ".building"
+_VECTORS = "vectors.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +243,24 @@ class Index:
     ) -> Manifest:
         """Write a new generation and return its manifest; it is not active yet.
 
-        Raises ValueError for no passages, and what the embedding model raises.
+        Raises ValueError for no passages, MetaflowbotError where it can't be written, and what the
+        embedding model raises.
         """
         if not passages:
             raise ValueError("an index generation needs at least one passage")
-        self._generations.mkdir(parents=True, exist_ok=True)
-        with VectorCache(self._root / "vectors.sqlite", embedding.name) as cache:
-            vectors = cache.embed(list(map(searchable, passages)), embedding, progress)
+        with writing(self._root):
+            self._generations.mkdir(parents=True, exist_ok=True)
+            with VectorCache(self._root / _VECTORS, embedding.name) as cache:
+                vectors = cache.embed(list(map(searchable, passages)), embedding, progress)
+            return self._build(passages, sources, embedding, vectors)
+
+    def _build(
+        self,
+        passages: Sequence[Passage],
+        sources: Mapping[str, SourceCount],
+        embedding: Embedding,
+        vectors: Vectors,
+    ) -> Manifest:
         identity = _new_id(self._generations)
         folder = self._generations / f"{identity}{_BUILDING}"
         folder.mkdir()
@@ -296,7 +309,8 @@ class Index:
     def prune(self, keep: int = 3) -> list[str]:
         """Delete all but the newest `keep`, the active and the previous; return what went.
 
-        What an interrupted build left behind goes as well, once it is an hour old.
+        What an interrupted build left behind goes as well, once it is an hour old, and vectors that
+        no generation uses any more.
         """
         kept = {self.active_id(), self._pointer("previous")}
         kept |= {manifest.id for manifest in self.manifests()[-keep:]}
@@ -308,7 +322,17 @@ class Index:
                 self._chroma.drop(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 gone.append(folder.name)
+        if (vectors := self._root / _VECTORS).exists():
+            with writing(vectors), VectorCache(vectors, "") as cache:
+                cache.only(self._texts())
         return gone
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """The model and text of every passage there is; those of damaged generations go."""
+        for manifest in self.manifests():
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                for passage in _read_passages(self._generations / manifest.id / "passages.jsonl"):
+                    yield manifest.embedding_model, searchable(passage)
 
     def _names(self) -> set[str]:
         """The names of all generations that were built to the end, damaged ones too."""
@@ -329,9 +353,8 @@ class Index:
         return " ".join(text.replace("\0", "�").split()) or None
 
     def _point(self, name: str, identity: str) -> None:
-        partial = self._root / f"{name}.{os.getpid()}.partial"
-        partial.write_text(identity + "\n", encoding="utf-8")
-        partial.replace(self._root / name)
+        with replacing(self._root / name) as file:
+            file.write(identity + "\n")
 
 
 def searchable(passage: Passage) -> str:

@@ -176,7 +176,7 @@ class Failing(WordEmbedding):
 
 
 def test_a_failed_build_leaves_nothing_and_the_live_generation_as_it_was(library: Library) -> None:
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(MetaflowbotError, match="full"):
         library.index.build([replace(PASSAGES[0], text="Not yet known.")], counts(), Failing())
     assert library.names() == [library.first.id]
     assert library.index.active_id() == library.first.id
@@ -260,6 +260,22 @@ def test_prune_keeps_the_newest_the_active_and_the_one_before(library: Library) 
     third, fourth = library.build(), library.build()
     assert library.index.prune(keep=1) == [third.id]
     assert library.names() == [library.first.id, second.id, fourth.id]
+
+
+def test_prune_takes_the_vectors_that_no_generation_uses_and_no_others(library: Library) -> None:
+    more = [replace(PASSAGES[0], id=f"docs/new.md#{n}", text=f"New {n}.") for n in range(300)]
+    gone = library.build(more)
+    library.build()
+    library.publish()
+    file = library.home / "index" / "vectors.sqlite"
+    size = file.stat().st_size
+    assert gone.id in library.index.prune(keep=1)
+    assert file.stat().st_size < size / 2
+    before = library.embedding.embedded
+    library.build()
+    assert library.embedding.embedded == before
+    library.build(more[:2])
+    assert library.embedding.embedded == before + 2
 
 
 def test_prune_takes_damaged_generations_that_nobody_needs(library: Library) -> None:
