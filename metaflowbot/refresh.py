@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from metaflowbot.errors import MetaflowbotError, StoreError
 from metaflowbot.threads import Threads
 
-_PROGRAM = "import os; os.nice(10); from metaflowbot.cli import main; main()"
+_PROGRAM = "import os; os.nice(5); from metaflowbot.cli import main; main()"
 # How an ingest says that it has to wait for another one.
 _BUSY = "another ingest is running"
 _LOOK_SECONDS = 1.0

@@ -58,7 +58,8 @@ def _bare_app(desk: Desk) -> App:
     logging.getLogger("slack_bolt.App").addFilter(_is_news)
     handlers = desk.clients.patient.retry_handlers
     return App(
-        name="metaflowbot",
+        # Bolt sets the level of the logger of this name: it must not be the package's.
+        name="bolt",
         client=WebClient(base_url=settings.slack_api_url, retry_handlers=handlers),
         signing_secret=settings.slack_signing_secret.get_secret_value(),
         authorize=lambda: authorized,
