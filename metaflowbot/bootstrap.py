@@ -58,6 +58,7 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
     if model is not None:
         model.warm()
         checker = CodeChecker(installed())
+        checker.warm()
     return lambda: Answerer(
         Retriever.over(index.load(), embedder), model, prompt, mend=mend, checker=checker
     )

@@ -284,6 +284,15 @@ def test_where_metaflow_can_not_be_started_the_rest_is_checked(tmp_path: Path) -
         checker.close()
 
 
+def test_warming_returns_at_once_and_leaves_metaflow_started() -> None:
+    checker = CodeChecker(load())
+    checker.warm()
+    try:
+        assert checker.check("python flow.py runn", "bash") != ()
+    finally:
+        checker.close()
+
+
 def test_many_threads_share_one_checker() -> None:
     code = WHOLE.replace("def join(self, inputs)", "def join(self)")
     with ThreadPoolExecutor(8) as pool:

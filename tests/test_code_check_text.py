@@ -88,7 +88,7 @@ def test_a_false_block_is_replaced_by_a_line_that_says_why() -> None:
     version = checker().version
     assert shown == (
         "Do this [1].\n\n(A code example is left out: "
-        f"`@gpu_pool` does not exist in Metaflow {version}.)\n\nThen run it [2]."
+        f"`@gpu_pool` does not exist in Metaflow {version}.)\n\nThen run it [2].\n"
     )
     assert checks == (f"`@gpu_pool` does not exist in Metaflow {version}",)
 

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metaflowbot.code_check.faults import Fault
 from metaflowbot.code_check.shell import is_command
@@ -118,6 +119,7 @@ def _inline_language(code: str) -> str:
     return SHELL if is_shell else ""
 
 
+@lru_cache(maxsize=64)  # the text that an answer is written from is asked for each sentence
 def names_bound(text: str) -> frozenset[str]:
     """What the code in a text defines, or imports from elsewhere than Metaflow."""
     imported = re.findall(r"\w+", " ".join(_IMPORTED.findall(text)))
@@ -160,9 +162,11 @@ def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> st
             # The bullet stays for the sentences behind.
             parts.append(segment.text[: segment.lead] if not _ends_line(segment) else "")
             told += [f"- {fault}" for fault in faults]
-    text = "".join(parts).strip()
+    text, behind = "".join(parts), markdown[len(markdown.rstrip()) :]
     notes = "\n".join(dict.fromkeys(told))
-    return f"{text}\n\nLeft out, because it is not in Metaflow:\n{notes}".strip() if told else text
+    if not told:
+        return text
+    return f"{text.rstrip()}\n\nLeft out, because it is not in Metaflow:\n{notes}".lstrip() + behind
 
 
 def _ends_line(segment: Segment) -> bool:
