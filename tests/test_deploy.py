@@ -215,6 +215,15 @@ def test_the_build_copies_what_is_there_and_sees_nothing_else() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_what_is_installed_is_locked_with_hashes_and_without_published_holes() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", lock, re.MULTILINE))
+    assert lock.count("--hash=sha256:") >= len(locked) > 100
+    assert "://" not in lock
+    # CVE-2026-48710 and CVE-2026-54283 are closed in 1.3.1.
+    assert tuple(map(int, locked["starlette"].split("."))) >= (1, 3, 1)
+
+
 def test_no_secret_of_a_deployment_is_kept_in_the_repository_or_in_the_image() -> None:
     kept_out = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"secrets/", ".env"} <= set(kept_out)
