@@ -102,6 +102,16 @@ def test_a_sentence_with_a_false_name_is_taken_out_and_said_below() -> None:
     assert "`@gpu_pool`" in checks[0]
 
 
+def test_the_lines_around_what_is_taken_out_stay_apart() -> None:
+    text = (
+        "Wait [1]. Use `@gpu_pool` [2].\n\n```py\ncurrent.a\ncurrent.b\ncurrent.c\n```\n\nDone.\n"
+    )
+    shown, checks = checker().without_faults(text)
+    assert shown.startswith("Wait [1]. \n\n(A code example is left out: `current` has no `a`")
+    assert " and 1 more.)\n\nDone.\n" in shown
+    assert len(checks) == 4
+
+
 def test_a_bullet_keeps_its_other_sentences() -> None:
     text = "- Use `@gpu_pool`. It is fast.\n- Use `@retry`.\n"
     shown, _ = checker().without_faults(text)

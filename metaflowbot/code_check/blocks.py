@@ -50,6 +50,8 @@ _DENIED_BEHIND = re.compile(
     r"|(?:was|were|has been|have been) (?:removed|renamed|dropped)|no longer|never existed)",
     re.I,
 )
+# Of so many faults a block's line tells.
+_TOLD = 2
 _BOUND = re.compile(r"^[ \t>]*(?:async )?(?:def|class) (\w+)", re.M)
 _IMPORTED = re.compile(r"^[ \t>]*from (?!metaflow\b)[\w.]+ import \(?([\w, \t]+)", re.M)
 _ASSIGNED = re.compile(r"^[ \t>]*([A-Za-z_]\w*) *(?::[^=\n]+)?=(?!=)", re.M)
@@ -159,8 +161,7 @@ def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> st
         elif segment.is_fence:
             parts.append(_replaced(segment, faults))
         else:
-            # The bullet stays for the sentences behind.
-            parts.append(segment.text[: segment.lead] if not _ends_line(segment) else "")
+            parts.append(_left_of(segment))
             told += [f"- {fault}" for fault in faults]
     text, behind = "".join(parts), markdown[len(markdown.rstrip()) :]
     notes = "\n".join(dict.fromkeys(told))
@@ -169,12 +170,17 @@ def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> st
     return f"{text.rstrip()}\n\nLeft out, because it is not in Metaflow:\n{notes}".lstrip() + behind
 
 
-def _ends_line(segment: Segment) -> bool:
-    return segment.text.endswith("\n") or not segment.at_line_start
+def _left_of(segment: Segment) -> str:
+    """The bullet, for the sentences behind, or the end of the line, for those before."""
+    if segment.at_line_start:
+        return "" if segment.text.endswith("\n") else segment.text[: segment.lead]
+    return "\n" * segment.text.endswith("\n")
 
 
 def _replaced(segment: Segment, faults: Sequence[Fault]) -> str:
     indent = segment.text[: len(segment.text) - len(segment.text.lstrip())]
     behind = segment.text[len(segment.text.rstrip()) :]
-    why = "; ".join(dict.fromkeys(map(str, faults)))
+    reasons = list(dict.fromkeys(map(str, faults)))
+    more = [f"and {len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else []
+    why = "; ".join([*reasons[:_TOLD], *more])
     return f"{indent}(A code example is left out: {why}.){behind}"
