@@ -72,7 +72,7 @@ class Answerer:
     """Answers from one index generation. Without a `model` the answers are extractive.
 
     `mend` is the prompt that asks a model to put its code right; without a `checker` no code is
-    checked.
+    checked. Where the model fails before a word of it was shown, `fallback` is asked.
     """
 
     retriever: Retriever
@@ -80,6 +80,7 @@ class Answerer:
     prompt: Prompt
     mend: Prompt = field(default_factory=lambda: prompts.load("mend", "faults"))
     checker: CodeChecker | None = None
+    fallback: ChatModel | None = None
 
     @cached_property
     def _echo(self) -> Echo:
@@ -150,7 +151,7 @@ class Answerer:
     def _with_model(
         self, model: ChatModel, draft: Answer, question: Question, search: Search
     ) -> Generator[AnswerEvent, None, Answer]:
-        """Stream a written answer; returns the Answer. At most two calls of the model."""
+        """Stream a written answer; returns the Answer. At most two calls of a model."""
         sources = numbered(search.hits, model.count_tokens)
         system = self.prompt.fill(sources=rendered(sources))
         messages = [*question.history[-_HISTORY_TURNS:], Turn("user", question.text)]
@@ -160,6 +161,9 @@ class Answerer:
             yield from _heard(writing, model.stream(system, messages))
         except ModelError as error:
             yield from writing.break_off()
+            if self.fallback not in (None, model) and not writing.citations:
+                assert self.fallback is not None
+                return (yield from self._with_model(self.fallback, draft, question, search))
             return self._after_failure(draft, search, writing, str(error))
         if writing.faults:
             yield from self._mended(model, system, messages, writing)

@@ -49,6 +49,7 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
     IndexUnavailableError.
     """
     model = llm.connect(settings)
+    fallback = llm.connect_fallback(settings)
     prompts.check_folder(settings.prompts)
     prompt = prompts.load("answer", "sources", folder=settings.prompts)
     mend = prompts.load("mend", "faults", folder=settings.prompts)
@@ -60,7 +61,12 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
         checker = CodeChecker(installed())
         checker.warm()
     return lambda: Answerer(
-        Retriever.over(index.load(), embedder), model, prompt, mend=mend, checker=checker
+        Retriever.over(index.load(), embedder),
+        model,
+        prompt,
+        mend=mend,
+        checker=checker,
+        fallback=fallback,
     )
 
 

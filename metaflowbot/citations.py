@@ -309,6 +309,7 @@ def _words(text: str) -> tuple[_Word, ...]:
     return tuple(_Word(w[0].lower(), w.start(), w.end()) for w in _WORD.finditer(masked))
 
 
+@lru_cache(maxsize=8192)
 def content_words(text: str) -> frozenset[str]:
     """The words that carry meaning, without common endings and cut to six letters."""
     words = (word.text for word in _words(text))

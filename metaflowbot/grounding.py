@@ -20,7 +20,8 @@ from metaflowbot.markdown import Segment, references, tokens
 # The share (0 to 1) of a sentence's content words that the stretch has, and the whole source.
 _IN_STRETCH = 0.5
 _IN_SOURCE = 0.7
-_IN_SOURCE_LONG, _LONG = 0.6, 5
+_IN_SOURCE_QUOTED = 0.6  # where the model's quote stands there
+_NEARLY = 0.8  # a sentence that shares so much is what was meant
 _LEAST = 2  # words in common: one stands in any text
 
 _NEGATION = re.compile(
@@ -36,9 +37,10 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*")
 _NUMERALS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _CODE = re.compile(r"`+([^`\n]+)`+")
 _IDENTIFIER = re.compile(
-    r"(?<!\w)@\w+|--[a-z][\w-]+|\b\w+_\w+\b|\b\w+\.\w\w+\b|\b[A-Z][a-z]+[A-Z]\w*|\b[A-Z]{2,}\d*\b"
+    r"(?<!\w)@\w+|\b\w*\d\w*[A-Za-z]\w*|\b\w*[A-Za-z]\w*\d\w*|--[a-z][\w-]+|\b\w+_\w+\b"
+    r"|\b\w+\.\w\w+\b|\b[A-Z][a-z]+[A-Z]\w*|\b[A-Z]{2,}\d*\b"
 )
-_PROPER = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
+_PROPER = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+\b")
 _TOKEN = re.compile(r"\w+")
 _OPPOSITES = tuple(
     frozenset(pair.split("/"))
@@ -92,16 +94,39 @@ class Grounds:
         claim = _without_markers(segment.text)
         if not _claims(claim):
             return Admitted(segment.text)
-        given = [ref for marker in _markers(segment.text) for ref in references(marker)]
-        good = {n for n, quote in given if self._bears(claim, n, quote)}
-        if good:
-            return Admitted(_only(segment.text, good))
+        text = None if self._is_contradicted(claim) else self._with_markers(segment.text, claim)
+        if text is None:
+            return Admitted("\n" * segment.text.endswith("\n"), " ".join(claim.split()))
+        return Admitted(text)
+
+    def _with_markers(self, text: str, claim: str) -> str | None:
+        """The sentence with the markers that hold, or with one that it lacked; None for a lie."""
+        given = [ref for marker in _markers(text) for ref in references(marker)]
+        if good := {n for n, quote in given if self._bears(claim, n, quote)}:
+            return _only(text, good)
+        bare = _only(text, set())
         found = next((n for n in self._sources if self._bears(claim, n, "")), None)
         if found is not None and len(content_words(claim)) >= _LEAST:
-            return Admitted(_marked(_only(segment.text, set()), found))
-        if _is_harmless(claim) and self._is_known(claim):
-            return Admitted(_only(segment.text, set()))
-        return Admitted("\n" * segment.text.endswith("\n"), " ".join(claim.split()))
+            return _marked(bare, found)
+        return bare if _is_harmless(claim) and self._is_known(claim) else None
+
+    def _is_contradicted(self, claim: str) -> bool:
+        """Whether what is most like the sentence, in any source, says something else."""
+        wanted = content_words(claim)
+        if not wanted or self._is_foreign:
+            return False
+        sentences = [
+            (len(wanted & content_words(sentence)) / len(wanted), sentence, passage)
+            for source in self._sources.values()
+            for passage in source
+            for sentence, _ in _stretches(passage.text)
+        ]
+        most = max((share for share, _, _ in sentences), default=0.0)
+        return most >= _NEARLY and not any(
+            _agrees(claim, sentence, f"{passage.title} {passage.heading}")
+            for share, sentence, passage in sentences
+            if share == most
+        )
 
     def _is_known(self, claim: str) -> bool:
         """Whether every name and most words of the sentence stand somewhere in the sources."""
@@ -125,7 +150,7 @@ class Grounds:
         if self._is_foreign:
             return span is not None and _numbers(claim) <= _numbers(passage.text)
         wanted = content_words(claim)
-        enough = _IN_SOURCE_LONG if len(wanted) >= _LONG else _IN_SOURCE
+        enough = _IN_SOURCE_QUOTED if span else _IN_SOURCE
         known = _source_words(source) | self._asked
         if not wanted or len(wanted & known) < enough * len(wanted):
             return False
@@ -168,8 +193,12 @@ def _says_no_alike(claim: str, stretch: str) -> bool:
     theirs = [(content_words(clause), _says_no(clause)) for clause in _clauses(stretch)]
     for clause in _clauses(claim):
         wanted = content_words(clause)
+        if not wanted:
+            continue
         most = max((len(wanted & words) for words, _ in theirs), default=0)
         if not most:
+            if _says_no(clause):
+                return False
             continue
         nearest = {no for words, no in theirs if len(wanted & words) == most}
         if _says_no(clause) not in nearest:
@@ -190,8 +219,9 @@ def _clauses(text: str) -> list[str]:
     return parts
 
 
-def _says_no(clause: str) -> bool:
-    return len(_NEGATION.findall(clause)) % 2 == 1
+def _says_no(clause: str) -> int:
+    """How often a clause says no."""
+    return len(_NEGATION.findall(clause))
 
 
 def _numbers(text: str) -> frozenset[str]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
 _OPENAI_URL = "https://api.openai.com/v1"
+_FAILURES, _REST = 5, 30.0
 _LONGEST_PAUSE = 5.0  # seconds that a reader will wait for a retry
 
 # USD per million tokens: input, input read from the provider's cache, output.
@@ -67,11 +68,21 @@ _ENCODINGS = {
 def connect(settings: Settings) -> ChatModel | None:
     """The chat model that the settings name, None for 'none'. Opens no connection.
 
-    Raises SettingsError for a provider that LangChain does not know or whose package is missing.
+    With a fall-back model it is asked once only, for the other's sake. Raises SettingsError for a
+    provider that LangChain does not know or whose package is missing.
     """
-    if settings.model == "none":
+    return _connected(settings, settings.model, tries=1 if settings.fallback_model else 2)
+
+
+def connect_fallback(settings: Settings) -> ChatModel | None:
+    """The model to be asked when the first one fails, None where the settings name none."""
+    return _connected(settings, settings.fallback_model or "none", tries=1)
+
+
+def _connected(settings: Settings, name: str, tries: int) -> ChatModel | None:
+    if name == "none":
         return None
-    model = ChatModel(settings)
+    model = ChatModel(settings, name, tries)
     if not _has_package(model.provider):
         model.load()  # some packages have another name: LangChain knows, and says what is missing
     return model
@@ -83,11 +94,17 @@ def _has_package(provider: str) -> bool:
 
 
 class ChatModel:
-    """One chat model. Safe to share between threads. `name` is 'provider:model'."""
+    """One chat model. Safe to share between threads. `name` is 'provider:model'.
 
-    def __init__(self, settings: Settings) -> None:
-        self.name = settings.model
-        self.provider, _, self._model = settings.model.partition(":")
+    After _FAILURES failures in a row it is left alone for _REST seconds: nobody has to wait for a
+    server that is down.
+    """
+
+    def __init__(self, settings: Settings, name: str = "", tries: int = 2) -> None:
+        self.name = name or settings.model
+        self.provider, _, self._model = self.name.partition(":")
+        self._tries = tries
+        self._failures, self._rests_until = 0, 0.0
         self._timeout = settings.model_timeout
         self._total = 4 * settings.model_timeout
         self._base_url = settings.openai_base_url or _OPENAI_URL
@@ -108,7 +125,7 @@ class ChatModel:
 
         `messages` ends with the question. The usage is the provider's own; where it sends none
         the tokens are counted here. An overloaded or failing server (429, 5xx) is asked a second
-        time as long as nothing was yielded. Each wait for the server ends after
+        time, if at all, as long as nothing was yielded. Each wait for the server ends after
         `settings.model_timeout` seconds, the whole answer after four times that.
 
         Raises ModelError: refused, busy, too late, or broken (also: nothing said, or cut short);
@@ -116,7 +133,8 @@ class ChatModel:
         """
         prompt = [("system", system), *((turn.role, turn.content) for turn in messages)]
         vendor = self.load()
-        for tries_left in (1, 0):
+        self._check_rest()
+        for tries_left in reversed(range(self._tries)):
             begun = False
             try:
                 for piece in self._ask(vendor, prompt):
@@ -124,9 +142,26 @@ class ChatModel:
                     yield piece
             except _vendor_errors() as error:
                 if begun or not tries_left or not self._may_retry(error):
+                    self._failed()
                     raise self._translated(error) from None
+            except ModelError:
+                self._failed()
+                raise
             else:
+                self._failures = 0
                 return
+
+    def _check_rest(self) -> None:
+        left = math.ceil(self._rests_until - time.monotonic())
+        if left > 0:
+            raise ModelBusyError(
+                f"{self.name} failed {_FAILURES} times in a row: it is asked again in {left} s"
+            )
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._failures, self._rests_until = 0, time.monotonic() + _REST
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` is; 0 for none.

@@ -146,7 +146,9 @@ def _sentence_end(text: str, stop: Token, *, final: bool) -> int | None:
         if token.kind not in ("marker", "stop"):
             break
         at, after = token.end, token.kind
-    goes_on = text[at] == "\n" or text[at].islower() or not text[at - 1].isspace()
+    if text[at] == "\n":
+        return at + 1
+    goes_on = text[at].islower() or not text[at - 1].isspace()
     return None if goes_on else at
 
 

@@ -70,8 +70,7 @@ class Checks:
         if self.checker is not None and self.faults(text):
             text, lines = self.checker.without_faults(text, self.context)
             self.removed += lines
-            if segment.is_fence:
-                return text
+            return defanged(text)
         if segment.is_fence:
             return self._fence(segment)
         return self._sentence(segment._replace(text=defanged(text)))
