@@ -16,7 +16,7 @@ from metaflowbot.domain import Question
 
 # The command line reads the default share below: it need not wait for numpy.
 if TYPE_CHECKING:
-    from metaflowbot.embedding import Embedding, Vectors
+    from metaflowbot.embedding import Embedded, Embedding, Vectors
     from metaflowbot.index import Manifest, SourceCount
     from metaflowbot.retrieve import Retriever
     from metaflowbot.vectors import VectorCache
@@ -98,9 +98,12 @@ class RememberedQueries:
     def embed(self, texts: Sequence[str]) -> Iterator[Vectors]:
         return self.embedding.embed(texts)
 
+    def embed_closely(self, texts: Sequence[str]) -> Iterator[Sequence[Embedded]]:
+        yield self.cache.embed_closely(texts, self.embedding)
+
     def embed_query(self, text: str) -> Vectors:
-        vector: Vectors = self.cache.embed([text], self.embedding, lambda _done, _total: None)[0]
-        return vector
+        (embedded,) = self.cache.embed_closely([text], self.embedding)
+        return embedded.vector
 
 
 def golden_questions() -> tuple[Golden, ...]:

@@ -3,7 +3,8 @@
     <home>/index/
         current                    the id of the active generation
         previous                   the one before it, for roll-back
-        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, vectors.npz
+        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, vectors.npz,
+                                   words.bin
         vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes;
                                    what no generation uses any more goes with the generations
 
@@ -32,8 +33,9 @@ from numpy.typing import NDArray
 from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.disk import replacing, writing
 from metaflowbot.domain import Passage, Question
-from metaflowbot.embedding import Embedding, Vectors
+from metaflowbot.embedding import Embedding, Vectors, Words
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
+from metaflowbot.late import WordVectors
 from metaflowbot.lexical import Lexical, Scores
 from metaflowbot.markdown import without_links
 from metaflowbot.vectors import Progress, VectorCache
@@ -133,6 +135,7 @@ class Generation:
             with np.load(folder / "vectors.npz") as vectors:
                 self._mean, self._covariance = vectors["mean"], vectors["covariance"]
                 self._documents = vectors["documents"]
+            self._words = WordVectors.load(folder)
             self._collection = chroma.open(folder)
             counted = len(self._collection)
             # Chroma reads the vectors with the first query.
@@ -150,6 +153,18 @@ class Generation:
     def knows(self, term: str) -> bool:
         """Whether a lexical term occurs anywhere in this generation."""
         return self._lexical.knows(term)
+
+    def closeness(self, words: Words, rows: NDArray[np.int64]) -> Scores | None:
+        """How near some rows come to a query's words (-1 to 1).
+
+        None for no rows, and where words are unknown.
+
+        Raises IndexUnavailableError where they can't be read.
+        """
+        if self._words is None or not len(words) or not len(rows):
+            return None
+        with _reading(self._folder):
+            return self._words.closeness(words, rows)
 
     def candidates(
         self,
@@ -251,21 +266,24 @@ class Index:
         with writing(self._root):
             self._generations.mkdir(parents=True, exist_ok=True)
             with VectorCache(self._root / _VECTORS, embedding.name) as cache:
-                vectors = cache.embed(list(map(searchable, passages)), embedding, progress)
-            return self._build(passages, sources, embedding, vectors)
+                return self._build(passages, sources, embedding, cache, progress)
 
     def _build(
         self,
         passages: Sequence[Passage],
         sources: Mapping[str, SourceCount],
         embedding: Embedding,
-        vectors: Vectors,
+        cache: VectorCache,
+        progress: Progress,
     ) -> Manifest:
+        texts = list(map(searchable, passages))
+        vectors = cache.embed(texts, embedding, progress)
         identity = _new_id(self._generations)
         folder = self._generations / f"{identity}{_BUILDING}"
         folder.mkdir()
         try:
             _write(folder, passages, vectors)
+            WordVectors.write(folder, cache.words(texts))
             self._chroma.create(folder, vectors, list(map(_group, passages)))
             manifest = Manifest(
                 id=identity,
@@ -415,11 +433,16 @@ def _reading(folder: Path) -> Iterator[None]:
 def _verify(folder: Path, manifest: Manifest) -> None:
     for name, checksum in manifest.checksums.items():
         try:
-            actual = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            actual = _sha256(folder / name)
         except OSError:
             raise _damaged(folder, f"{name} can't be read") from None
         if actual != checksum:
             raise _damaged(folder, f"{name} was changed")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -431,7 +454,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     kept = {path.parent for path in folder.glob("chroma/*/index_metadata.pickle")}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _sha256(path)
         for path in files
         if path.relative_to(folder).parts[0] != "chroma" or path.parent in kept
     }

@@ -1,8 +1,9 @@
 """Question -> ranked hits: hybrid search over passages, fused, grouped by document.
 
 Dense and lexical scores are compared as z-scores over all passages, so that neither has to be
-rescaled by hand; a document's score is its best passage's plus a little for its next ones. The
-weights lie in the middle of a plateau found on questions about the Metaflow docs: `make bench`.
+rescaled by hand; the best of them are then held against the query word by word (late.py). A
+document's score is its best passage's plus a little for its next ones. The weights lie in the
+middle of a plateau found on questions about the Metaflow docs: `make bench`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaflowbot.domain import Hit, Passage, Question, Search
-from metaflowbot.embedding import Embedding, Vectors
+from metaflowbot.embedding import Embedding, Vectors, Words, embed_closely
 from metaflowbot.errors import IndexUnavailableError
 from metaflowbot.index import Candidates, Generation
-from metaflowbot.lexical import terms
+from metaflowbot.lexical import Scores, terms
 from metaflowbot.thesaurus import terms_meant
 
 # Rows that each of the two searches contributes.
@@ -27,6 +29,9 @@ _DEPTH = 200
 # How much the meaning of a passage, and that of its whole document, count beside the words (1.0).
 _DENSE_WEIGHT = 1.5
 _DOCUMENT_WEIGHT = 0.7
+# So many passages are compared word by word, and so much that counts.
+_SHORTLIST = 60
+_WORDS_WEIGHT = 0.7
 # What a document's best, second and third passage add to its score.
 _PASSAGE_WEIGHTS = (1.0, 0.3, 0.15)
 # A short document is not worse for it: a passage it does not have counts as this share of its best.
@@ -48,6 +53,15 @@ _MEANT_WEIGHT = 0.5
 # Names as Metaflow gives them; in a block of code people's own decorators are as likely.
 _NAME = re.compile(r"(?<![\w@.])@[A-Za-z_]\w+(?![\w.]*@)|\bcurrent\.[a-z_]\w+|\bMETAFLOW_[A-Z]\w+")
 _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What is searched for: terms, a unit vector (dim), and the vectors of its words."""
+
+    terms: list[str]
+    vector: Vectors
+    words: Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +90,9 @@ class Retriever:
         Raises what the embedding model raises.
         """
         started = time.perf_counter()
-        query_terms, vector = self._query(question)
-        found = self.generation.candidates(vector, query_terms, question, _DEPTH)
-        hits = _group(self.generation.passages, found, k)
+        query = self._query(question)
+        found = self.generation.candidates(query.vector, query.terms, question, _DEPTH)
+        hits = _group(self.generation.passages, found.rows, self._scores(found, query.words), k)
         return Search(
             query=question.text,
             hits=hits,
@@ -93,12 +107,25 @@ class Retriever:
         names = dict.fromkeys(_NAME.findall(_CODE_BLOCK.sub("", text)))
         return tuple(name for name in names if not self.generation.knows(name.lower()))
 
-    def _query(self, question: Question) -> tuple[list[str], Vectors]:
-        """The terms and the vector to search for.
+    def _scores(self, found: Candidates, words: Words) -> Scores:
+        """What the passages found are worth, in their order."""
+        scores = _DENSE_WEIGHT * found.dense + _DOCUMENT_WEIGHT * found.document + found.lexical
+        best = np.argsort(-scores)[:_SHORTLIST]
+        closeness = self.generation.closeness(words, found.rows[best])
+        if closeness is None:
+            return scores
+        close = (closeness - closeness.mean()) / (closeness.std() + 1e-9)
+        added = np.full_like(scores, close.min(initial=0.0) - 1.0)
+        added[best] = close
+        return np.asarray(scores + _WORDS_WEIGHT * added, dtype=np.float32)
+
+    def _query(self, question: Question) -> _Query:
+        """What to search for.
 
         A follow-up leans on what was asked before, and people's words on Metaflow's for them.
         """
-        vector = self.embedding.embed_query(question.text)
+        ((embedded,),) = embed_closely(self.embedding, [question.text])
+        vector = embedded.vector
         query_terms = terms(question.text)
         earlier = [turn.content for turn in question.history if turn.role == "user"]
         if earlier:
@@ -109,14 +136,17 @@ class Retriever:
             query_terms += terms(meant)
             reworded = self.embedding.embed_query(f"{question.text}\n{meant}")
             vector = vector + _MEANT_WEIGHT * reworded
-        return query_terms, np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+        unit = np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+        return _Query(query_terms, unit, embedded.words)
 
 
-def _group(passages: Sequence[Passage], found: Candidates, k: int) -> tuple[Hit, ...]:
-    scores = _DENSE_WEIGHT * found.dense + _DOCUMENT_WEIGHT * found.document + found.lexical
+def _group(
+    passages: Sequence[Passage], rows: NDArray[np.int64], scores: Scores, k: int
+) -> tuple[Hit, ...]:
+    """The hits of the `k` best documents, from the scores of the passages in `rows`."""
     by_document: dict[str, list[tuple[float, Passage]]] = defaultdict(list)
     for place in np.argsort(-scores):
-        passage = passages[found.rows[place]]
+        passage = passages[rows[place]]
         by_document[passage.document_id].append((float(scores[place]), passage))
     ranked = sorted(by_document.values(), key=_document_score, reverse=True)
     return tuple(

@@ -1,16 +1,27 @@
-"""Vectors by model and text, kept in one SQLite file: an unchanged passage is embedded once."""
+"""Vectors by model and text, kept in one SQLite file: an unchanged passage is embedded once.
+
+With the vector of a text those of its words are kept, where the model tells them apart.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from metaflowbot.embedding import Embedding, Vectors
+from metaflowbot.embedding import (
+    NO_WORDS,
+    WORD_SIZE,
+    Embedded,
+    Embedding,
+    Vectors,
+    Words,
+    embed_closely,
+)
 
 Progress = Callable[[int, int], None]
 """Called with the number of passages embedded so far and the number in all."""
@@ -35,8 +46,9 @@ class VectorCache:
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=30)
         database.execute("PRAGMA journal_mode=WAL")
+        database.execute("DROP TABLE IF EXISTS vectors")  # an earlier layout, without words
         database.execute(
-            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS embedded (key BLOB PRIMARY KEY, vector BLOB, words BLOB)"
         )
         return database
 
@@ -54,17 +66,28 @@ class VectorCache:
         text_of = dict(zip(keys, texts, strict=True))
         progress(len(texts) - len(missing), len(texts))
         done = 0
-        for batch in embedding.embed([text_of[key] for key in missing]):
+        for batch in embed_closely(embedding, [text_of[key] for key in missing]):
             fresh = dict(zip(missing[done : done + len(batch)], batch, strict=True))
-            known |= fresh
+            known |= {key: embedded.vector for key, embedded in fresh.items()}
             done += len(batch)
-            with self._database:
-                self._database.executemany(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?)",
-                    [(key, vector.astype(np.float32).tobytes()) for key, vector in fresh.items()],
-                )
+            self._keep(fresh)
             progress(len(texts) - len(missing) + done, len(texts))
         return np.stack([known[key] for key in keys])
+
+    def embed_closely(self, texts: Sequence[str], embedding: Embedding) -> list[Embedded]:
+        """The vectors and words of a few texts, embedding only those not yet known."""
+        vectors = self.embed(texts, embedding, lambda _done, _total: None)
+        return list(map(Embedded, vectors, self.words(texts)))
+
+    def words(self, texts: Sequence[str]) -> Iterator[Words]:
+        """The words of each text (n_words x WORD_SIZE) that `embed` has seen, one by one.
+
+        NO_WORDS where the model does not tell them.
+        """
+        for text in texts:
+            query = "SELECT words FROM embedded WHERE key = ?"
+            found = self._database.execute(query, (_key(self._model, text),)).fetchone()
+            yield np.frombuffer(found[0], np.int8).reshape(-1, WORD_SIZE) if found else NO_WORDS
 
     def only(self, used: Iterable[tuple[str, str]]) -> int:
         """Delete all but what is kept of these (model, text); return how many vectors went.
@@ -77,7 +100,7 @@ class VectorCache:
             keys = ((_key(model, text),) for model, text in used)
             self._database.executemany("INSERT OR IGNORE INTO used VALUES (?)", keys)
             unused = "key NOT IN (SELECT key FROM used)"
-            gone = self._database.execute(f"DELETE FROM vectors WHERE {unused}").rowcount
+            gone = self._database.execute(f"DELETE FROM embedded WHERE {unused}").rowcount
             self._database.execute("DROP TABLE used")
         free, pages = (
             self._database.execute(f"PRAGMA {name}").fetchone()[0]
@@ -89,16 +112,24 @@ class VectorCache:
                 self._database.execute("VACUUM")
         return gone
 
+    def _keep(self, fresh: Mapping[bytes, Embedded]) -> None:
+        rows = [
+            (key, embedded.vector.astype(np.float32).tobytes(), embedded.words.tobytes())
+            for key, embedded in fresh.items()
+        ]
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO embedded VALUES (?, ?, ?)", rows)
+
     def _known(self, keys: Sequence[bytes]) -> dict[bytes, Vectors]:
         found: dict[bytes, Vectors] = {}
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
             marks = ",".join("?" * len(part))
-            query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+            query = f"SELECT key, vector FROM embedded WHERE key IN ({marks})"
             for key, vector in self._database.execute(query, part):
                 found[key] = np.frombuffer(vector, dtype=np.float32)
         return found
 
 
 def _key(model: str, text: str) -> bytes:
-    return hashlib.sha256(f"{model}\0{text}".encode()).digest()
+    return hashlib.sha256(f"{model}/{WORD_SIZE}\0{text}".encode()).digest()

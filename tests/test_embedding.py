@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from metaflowbot import embedding
-from metaflowbot.embedding import Embedding, MiniLM, OpenAIEmbedding, Vectors
+from metaflowbot.embedding import (
+    WORD_SIZE,
+    Embedding,
+    MiniLM,
+    OpenAIEmbedding,
+    Vectors,
+    embed_closely,
+)
 from metaflowbot.errors import (
     ModelBrokenError,
     ModelBusyError,
@@ -223,3 +230,42 @@ def test_the_settings_choose_the_model() -> None:
 def test_an_unknown_provider_is_named_with_what_it_may_be() -> None:
     with pytest.raises(SettingsError, match=r"METAFLOWBOT_EMBEDDING_MODEL .*'local' or 'openai:'"):
         embedding.connect(Settings(embedding_model="cohere:embed"))
+
+
+# Words
+
+
+def test_the_words_of_a_text_come_with_its_vector_and_are_unit_vectors(minilm: MiniLM) -> None:
+    texts = ["Retry the step that failed.", "", "the of and", "Step 2 " * 300]
+    for text, embedded in zip(texts, next(iter(minilm.embed_closely(texts))), strict=True):
+        assert np.allclose(embedded.vector, minilm.embed_query(text), atol=1e-4)
+        assert embedded.words.shape[1] == WORD_SIZE
+        lengths = np.linalg.norm(embedded.words.astype(np.float32) / 127, axis=1)
+        assert len(lengths) >= 1
+        assert np.allclose(lengths, 1.0, atol=0.05)
+
+
+def test_links_between_words_are_no_words(minilm: MiniLM) -> None:
+    bare, linked = (
+        words_of(minilm, text) for text in ("memory step", "for memory, or (if you can): the step!")
+    )
+    assert len(bare) == len(linked) == 2
+
+
+def test_a_word_is_nearest_to_itself_and_to_its_like(minilm: MiniLM) -> None:
+    (asked,) = words_of(minilm, "memory")
+    itself, near, far = (
+        (words_of(minilm, text) @ asked).max() for text in ("memory", "memories", "bread")
+    )
+    assert itself > near > far + 0.2
+
+
+def test_a_model_that_tells_no_words_apart_gives_none(server: OpenAIDouble) -> None:
+    (batch,) = embed_closely(over_loopback(server), ["a step", "a flow"])
+    assert [len(embedded.words) for embedded in batch] == [0, 0]
+    assert batch[0].vector @ batch[0].vector == pytest.approx(1.0)
+
+
+def words_of(model: MiniLM, text: str) -> Vectors:
+    ((embedded,),) = model.embed_closely([text])
+    return np.asarray(embedded.words, dtype=np.float32) / 127
