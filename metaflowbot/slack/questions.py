@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 def listen(app: App, desk: Desk, signs: Signs) -> None:
     """A mention comes as two events, and Slack repeats what it thinks was lost: one key each."""
+    taken = _Taken()
 
     def take(event: dict[str, Any], body: dict[str, Any]) -> None:
         heard = Heard.of(event, desk.identity.user_id)
@@ -42,7 +45,10 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
                 _log.warning("an event of kind %s without a channel", event.get("type"))
             return
         team = str(body.get("team_id") or desk.identity.team_id)
-        _take(desk, signs, heard, team)
+        key = f"{team}/{heard.channel}/{heard.ts}"
+        place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
+        if key not in taken and _take(desk, signs, heard, place):
+            taken.add(key)
 
     app.event("app_mention")(take)
     app.event({"type": "message", "subtype": None})(take)
@@ -50,14 +56,32 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
     app.event({"type": "message", "subtype": "thread_broadcast"})(take)
 
 
-def _take(desk: Desk, signs: Signs, heard: Heard, team: str) -> None:
+class _Taken:
+    """The keys of the latest messages: what comes again is known without asking the database."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._most = most
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def add(self, key: str) -> None:
+        with self._lock:
+            self._keys[key] = None
+            if len(self._keys) > self._most:
+                self._keys.popitem(last=False)
+
+
+def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> bool:
+    """Put a message into the inbox where it concerns us; whether it did."""
     rules = desk.rules.of(heard.channel)
     how = _how(desk, heard, rules)
     if how is None:
-        return
-    key = f"{team}/{heard.channel}/{heard.ts}"
-    place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
-    refusal = refusal_of(desk, heard.channel, heard.user, team)
+        return False
+    key = place.key
+    refusal = refusal_of(desk, heard.channel, heard.user, place.team)
     person, asked = f"slack:{heard.user}", Asked(place, heard.text, how, heard.files)
     if refusal and how == "asked":
         desk.receive(key, "declined", {**asked.payload, "why": refusal}, person=person)
@@ -65,6 +89,7 @@ def _take(desk: Desk, signs: Signs, heard: Heard, team: str) -> None:
         new = desk.receive(key, "question", asked.payload, person=person)
         if new and how == "asked":
             signs.show(place)
+    return how == "asked" or not refusal
 
 
 def _how(desk: Desk, heard: Heard, rules: Channel) -> How | None:

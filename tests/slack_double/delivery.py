@@ -94,6 +94,7 @@ class Delivery:
         self._turns = itertools.count()
         self._waiting: dict[str, asyncio.Future[Json]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._client: httpx.AsyncClient | None = None
 
     # -- in: from any thread
 
@@ -165,8 +166,12 @@ class Delivery:
         """Posts a parcel to the endpoint, signed with the present time."""
         body, content_type = _encoded(parcel)
         signed = headers | self.signature(body) | {"Content-Type": content_type}
-        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=None) as client:
-            return await client.post(str(self.endpoint), content=body, headers=signed)
+        if self._client is None:
+            most = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+            self._client = httpx.AsyncClient(
+                trust_env=False, verify=False, timeout=None, limits=most
+            )
+        return await self._client.post(str(self.endpoint), content=body, headers=signed)
 
     def signature(self, body: bytes) -> dict[str, str]:
         """The headers that prove a body comes from Slack."""
