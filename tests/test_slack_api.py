@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ingest.sources.slack_reading import Known
 from metaflowbot.domain import Document
 from metaflowbot.errors import SettingsError, SourceError
 from metaflowbot.settings import Settings, SlackSource, Sources, load
+from metaflowbot.threads import Change
 from tests.slack_double import SlackDouble
 from tests.slack_double.people import described
 from tests.slack_double.workspace import Channel, User
@@ -265,6 +267,144 @@ def test_what_was_kept_of_a_channel_no_longer_read_is_deleted(place: Place) -> N
     assert {path.stem for path in place.cache.iterdir()} == {ask, other}
     place.read("other")
     assert {path.stem for path in place.cache.iterdir()} == {other}
+
+
+# What was noted as changed
+
+
+def noted(*places: tuple[str, str]) -> Callable[[], Known]:
+    now = datetime.now(UTC)
+    return lambda: Known(changes=tuple(Change(*place, now, now) for place in places))
+
+
+def test_a_thread_noted_as_changed_is_read_again_whatever_its_age(place: Place) -> None:
+    ask = place.channel()
+    old, edited = place.asked(ask, 400), place.resolved(ask, 300)
+    place.resolved(ask, 1)
+    place.read()
+    place.marked(ask, old)
+    place.slack.edit(ask, str(place.slack.thread(ask, edited)[1]["ts"]), "set `@timeout` on it")
+    assert f"slack:ask/{old}" not in place.read()[0]
+    documents, _ = place.read(known=noted((ask, old), (ask, edited)))
+    assert "@timeout" in text(documents[f"slack:ask/{edited}"])
+    assert f"slack:ask/{old}" in documents
+    assert place.read()[0] == documents
+
+
+def test_a_change_named_by_a_reply_brings_in_its_whole_thread(place: Place) -> None:
+    ask = place.channel()
+    root = place.asked(ask, 400)
+    place.asked(ask, 1)
+    place.read()
+    answer = place.marked(ask, root)
+    assert f"slack:ask/{root}" in place.read(known=noted((ask, answer)))[0]
+
+
+def test_a_thread_that_is_gone_goes_and_stays_gone(place: Place) -> None:
+    ask = place.channel()
+    root = place.resolved(ask, 400)
+    place.resolved(ask, 1)
+    assert f"slack:ask/{root}" in place.read()[0]
+    for message in reversed(place.slack.thread(ask, root)):
+        place.slack.delete(ask, message["ts"])
+    for known in (noted((ask, root)), Known):
+        assert f"slack:ask/{root}" not in place.read(known=known)[0]
+    assert place.on_disk().count("@retry") == 1
+
+
+def test_where_only_changes_are_wanted_nothing_else_is_asked_for(place: Place) -> None:
+    ask = place.channel()
+    changed, other = place.asked(ask, 3), place.resolved(ask, 2)
+    place.read()
+    place.marked(ask, changed)
+    place.slack._api.calls.clear()
+    documents, _ = place.read(known=noted((ask, changed)), noted_only=True)
+    assert set(documents) == {f"slack:ask/{changed}", f"slack:ask/{other}"}
+    assert place.slack.calls_of("conversations.history") == []
+    assert len(place.slack.calls_of("conversations.replies")) == 1
+
+
+def test_a_channel_that_was_never_read_is_read_whole_even_then(place: Place) -> None:
+    root = place.resolved(place.channel(), 3)
+    assert set(place.read(noted_only=True)[0]) == {f"slack:ask/{root}"}
+
+
+def test_a_change_in_a_channel_that_is_not_to_be_read_brings_nothing_in(place: Place) -> None:
+    den = place.channel("den", "group")
+    place.channel()
+    root = place.resolved(den, 1)
+    assert place.read(known=noted((den, root)))[0] == {}
+
+
+def test_all_that_was_noted_is_in_the_reading_that_is_kept(place: Place) -> None:
+    ask = place.channel()
+    known = noted((ask, place.resolved(ask, 1)), ("C9", "1.0"), ("", ""))()
+    kept: list[Any] = []
+    place.read(known=lambda: known, note=lambda *noted: kept.append(noted))
+    ((seen, changes, unread),) = kept
+    assert [thread.people for thread in seen] == [(f"slack:{place.asker}", f"slack:{place.helper}")]
+    assert (tuple(changes), set(unread)) == (known.changes, set())
+
+
+def test_a_channel_that_can_not_be_read_now_is_said_to_be(place: Place) -> None:
+    ask = place.channel()
+    place.slack.scopes.discard("channels:history")
+    place.slack.scopes.discard("groups:history")
+    place.slack.scopes.discard("im:history")
+    kept: list[Any] = []
+    place.read(note=lambda *noted: kept.append(noted))
+    assert set(kept[0][2]) == {ask}
+
+
+# Over an export
+
+
+def test_what_changed_since_the_export_is_read_over_it_to_the_same_documents(
+    place: Place, tmp_path: Path
+) -> None:
+    settle(place.slack)
+    ask = place.channel("help")
+    gone, edited, late = (place.asked(ask, days) for days in (30, 20, 10))
+    for root in (gone, edited):
+        place.marked(ask, root)
+    export = str(exported(place.slack, tmp_path / "export"))
+    place.marked(ask, late)
+    place.slack.edit(ask, str(place.slack.thread(ask, edited)[1]["ts"]), "set `@timeout` on it")
+    for message in reversed(place.slack.thread(ask, gone)):
+        place.slack.delete(ask, message["ts"])
+    fresh = place.resolved(ask, 0, "why does `resume` fail with an error?")
+    places = [(ask, ts) for ts in (gone, edited, late, fresh)]
+    live = SlackApi(place.settings(), tmp_path / "over")
+
+    def over(known: Callable[[], Known]) -> dict[str, Document]:
+        found = SlackExport(export, known=known, live=live).read()
+        return {it.id: it for it in found if isinstance(it, Document)}
+
+    expected = place.read()[0]
+    assert over(noted(*places)) == expected
+    assert over(Known) == expected
+    assert f"slack:help/{gone}" not in expected
+    assert {f"slack:help/{ts}" for ts in (edited, late, fresh)} <= expected.keys()
+
+
+def test_slack_is_not_asked_for_what_an_export_holds(place: Place, tmp_path: Path) -> None:
+    place.resolved(place.channel(), 3)
+    export = str(exported(place.slack, tmp_path / "export"))
+    found = list(SlackExport(export, live=SlackApi(place.settings(), place.cache)).read())
+    assert any(isinstance(item, Document) for item in found)
+    assert place.slack.calls == []
+
+
+def test_where_the_workspace_can_not_be_reached_the_export_alone_is_no_reading(
+    place: Place, tmp_path: Path
+) -> None:
+    ask = place.channel()
+    root = place.resolved(ask, 3)
+    export = str(exported(place.slack, tmp_path / "export"))
+    place.slack.revoke_token()
+    live = SlackApi(place.settings(), place.cache)
+    with pytest.raises(SourceError, match="account_inactive"):
+        list(SlackExport(export, known=noted((ask, root)), live=live).read())
 
 
 # Trouble

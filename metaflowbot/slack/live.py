@@ -101,7 +101,7 @@ class _Listener:
     def _place(self, event: Mapping[str, Any]) -> tuple[str, str]:
         """Channel and thread of what changed, or a message of it; ('', '') for nothing."""
         match event.get("type"):
-            case "message":
+            case "message" | "app_mention":
                 sent = _Message.model_validate(event)
                 subject = sent.subject
                 by_bot = subject.bot_id or subject.user == self._identity.user_id
