@@ -157,7 +157,7 @@ def test_a_source_may_be_named_as_its_hits_are(terminal: Terminal, corpus: Path)
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--only", "wiki"), "wiki: there is no such source; there are api, docs, labs, metaflow"),
+        (("--only", "wiki"), "wiki: there is no such source; there are api, docs, github, labs"),
         (("--everything",), "--everything"),
         (("--docs",), "--docs"),
     ],
@@ -169,6 +169,20 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(
     assert (ended.code, ended.out) == (2, "")
     assert named in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_github_without_a_token_is_passed_over_unless_it_was_asked_for(
+    terminal: Terminal, corpus: Path
+) -> None:
+    dry = ("ingest", "--docs", str(corpus), "--dry-run")
+    assert "github" not in terminal.run(*dry).out
+    terminal.configure('[sources.github]\nlocation = "garden/flows"\n')
+    ended = terminal.run(*dry)
+    assert ended.code == 0
+    assert "github: skipped: set GITHUB_TOKEN to read issues" in ended.out
+    asked = terminal.run("ingest", "--only", "github")
+    assert (asked.code, asked.out) == (1, "")
+    assert asked.complaint.startswith("metaflowbot: github: set GITHUB_TOKEN")
 
 
 def test_a_wrong_setting_ends_with_2_and_is_named(terminal: Terminal) -> None:
