@@ -90,13 +90,14 @@ class Question:
 
     `sources` limits the search to those source names; empty means all. `channel` is the id of the
     Slack channel in which it is asked and answered, '' elsewhere: what is private to another
-    channel is never found.
+    channel is never found. `language` is the answer's, e.g. 'German'; '' means the question's own.
     """
 
     text: str
     history: tuple[Turn, ...] = ()
     sources: frozenset[str] = frozenset()
     channel: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

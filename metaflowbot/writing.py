@@ -36,13 +36,15 @@ _URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'`)\]]+")
 class Checks:
     """What is done to a sentence or a fence before anybody sees it.
 
-    `removed` has a line for each thing that was taken out; `said` counts the sentences seen.
+    `language` is the one that the answer is to be in, '' for the question's own. `removed` has a
+    line for each thing that was taken out; `said` counts the sentences seen.
     """
 
     sources: Sequence[Sequence[Passage]]
     asked: str
     echo: Echo
     checker: CodeChecker | None
+    language: str = ""
     removed: list[str] = field(default_factory=list)
     said: int = 0
     has_code: bool = False
@@ -51,7 +53,8 @@ class Checks:
         texts = [f"{p.url}\n{p.text}" for passages in self.sources for p in passages]
         self.context = "\n\n".join([*texts, self.asked])
         self._addresses = {url.rstrip("/.,;:") for url in _URL.findall(self.context)}
-        self._grounds = Grounds(self.sources, self.asked, is_foreign=is_foreign(self.asked))
+        foreign = self.language.lower() not in ("", "english") or is_foreign(self.asked)
+        self._grounds = Grounds(self.sources, self.asked, is_foreign=foreign)
 
     def faults(self, text: str) -> list[str]:
         """A line for each false piece of code in the text, with what is right."""

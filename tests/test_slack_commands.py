@@ -189,6 +189,12 @@ def test_a_channel_of_the_file_answers_every_question(world: World) -> None:
     assert [question.text for question in world.bot.asked] == ["how do I retry?"]
 
 
+def test_a_channel_has_its_own_language(world: World) -> None:
+    with world.serving(channels={"ask-metaflow": {"language": "German"}}):
+        world.reply(world.ask("how?"))
+    assert [question.language for question in world.bot.asked] == ["German"]
+
+
 def test_a_suggestion_is_shown_to_the_asker_alone(world: World) -> None:
     with world.serving(channels={"default": {"answer": "suggest"}}):
         world.say("how do I retry?")

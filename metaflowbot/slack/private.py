@@ -111,7 +111,7 @@ def _answered(desk: Desk, item: InboxItem, metaflow: str) -> Message | str:
 def _new_answer(desk: Desk, given: Mapping[str, Any], asking: Asking) -> Answer:
     text = fit(question_text(given["text"], desk.identity.user_id))
     rules = desk.rules.of(asking.channel)
-    question = Question(text, (), frozenset(rules.sources), asking.channel)
+    question = Question(text, (), frozenset(rules.sources), asking.channel, rules.language)
     *_, answer = desk.bot.stream(question, asking)
     assert isinstance(answer, Answer)
     return answer

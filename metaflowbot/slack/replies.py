@@ -235,7 +235,7 @@ class Replies:
         rules = self._desk.rules.of(asking.channel)
         history = self._desk.store.conversation(asking.channel, asking.thread)
         sources = frozenset(rules.sources)
-        question = Question(text, history, sources, asking.channel)
+        question = Question(text, history, sources, asking.channel, rules.language)
         return self._desk.bot.stream(question, asking)
 
     def _question(self, asked: Asked) -> str:
