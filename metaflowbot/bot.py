@@ -30,6 +30,7 @@ from metaflowbot.escalation import (
     alike,
     due,
     shortcomings,
+    topic,
 )
 from metaflowbot.forgetting import Files
 from metaflowbot.index import Manifest
@@ -197,16 +198,16 @@ class Bot:
         if not (rules.after_hours or rules.times_asked):
             return ()
         since = datetime.now(UTC) - timedelta(hours=rules.after_hours) - _POLICY_LOOKS_BACK
-        asked = [question for _, question in self._store.escalations.questions(since)]
+        asked = [topic(question) for _, question in self._store.escalations.questions(since)]
         resolved = self._resolved_threads()
         opened = []
         for found in self._store.escalations.candidates(since):
             place = found.asked.channel, found.asked.thread
             if place in resolved or not shortcomings(found.facts):
                 continue
-            watched, times = is_watched(place[0]), alike(found.asked.question, asked)
-            reasons = due(replace(found.facts, watched=watched, times_asked=times), rules)
-            if reasons:
+            times = alike(topic(found.asked.question), asked)
+            reasons = due(replace(found.facts, watched=True, times_asked=times), rules)
+            if reasons and is_watched(found.asked.channel):
                 fresh = found.asked.escalation("policy", reasons, datetime.now(UTC))
                 opened.append(self._store.escalations.open(fresh))
         return tuple(opened)
@@ -224,7 +225,8 @@ class Bot:
         """How often a question like it was asked in the last 90 days, and by how many people."""
         since = datetime.now(UTC) - timedelta(days=90)
         asked = self._store.escalations.questions(since)
-        same = [person for person, text in asked if alike(escalation.question, [text])]
+        wanted = topic(escalation.question)
+        same = [person for person, text in asked if alike(wanted, [topic(text)])]
         return max(len(same), 1), max(len(set(same)), 1)
 
     def claim(self, identity: str, person: str) -> Escalation:

@@ -249,10 +249,14 @@ def due(facts: Facts, rules: Trenches) -> tuple[str, ...]:
     return (*reasons, *short) if reasons else ()
 
 
-def alike(question: str, others: Iterable[str]) -> int:
-    """How many of the other questions ask for the same: by the terms they share, order aside."""
-    wanted = frozenset(terms(question))
-    return sum(_overlap(wanted, frozenset(terms(other))) >= _ALIKE for other in others)
+def topic(question: str) -> frozenset[str]:
+    """The terms of a question, by which questions are compared."""
+    return frozenset(terms(question))
+
+
+def alike(one: frozenset[str], others: Iterable[frozenset[str]]) -> int:
+    """How many of the other topics are the same one: by the share of terms in common."""
+    return sum(_overlap(one, other) >= _ALIKE for other in others)
 
 
 def is_web_address(url: str) -> bool:

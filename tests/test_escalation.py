@@ -19,6 +19,7 @@ from metaflowbot.escalation import (
     due,
     is_web_address,
     shortcomings,
+    topic,
 )
 from metaflowbot.settings import Trenches
 
@@ -151,9 +152,9 @@ def test_questions_are_alike_by_their_terms_whatever_the_order() -> None:
         "how can a step that fails be retried",
         "what is a card?",
     ]
-    assert alike(asked, others) == 2
-    assert alike(asked, []) == 0
-    assert alike("", ["", "?"]) == 0
+    assert alike(topic(asked), map(topic, others)) == 2
+    assert alike(topic(asked), []) == 0
+    assert alike(topic(""), [topic(""), topic("?")]) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ EVENT_TYPE = "metaflowbot_escalation"
 CARD, CONSENT = "card", "consent"
 _HOLD_SECONDS = 60.0
 _TICK_SECONDS = 60.0
+_KEPT_SECONDS = 600.0
 # A message whose arrival is not known is looked for from a little before it was begun.
 _CLOCKS_DIFFER = 120.0
 _ID = re.compile(r"[CGD][A-Z0-9]{6,}")
@@ -59,6 +61,7 @@ class Board:
         self._patient = desk.clients.patient
         self._settings = desk.settings.trenches
         self._channel = ""
+        self._private: dict[str, tuple[float, bool]] = {}
 
     def __call__(self, item: InboxItem) -> None:
         """Bring Slack up to date; raises one of SLACK_FAILURES where it does not answer."""
@@ -76,7 +79,7 @@ class Board:
         """What time brings: rules that hand questions on, reminders, and what was left undone."""
         if self._settings.channel:
             self._bot.escalate_due(self._settings, self._is_watched)
-        self._escalations.announce_unshown(f"{now:%Y%m%dT%H%M}")
+        self._escalations.announce_unshown(f"{now:%Y%m%dT%H}")
         for escalation, count in self._overdue(now):
             key = f"{INBOX_KIND}/{escalation.id}/{escalation.version}/reminder/{count}"
             payload = {"escalation": escalation.id, "reminder": count}
@@ -261,12 +264,17 @@ class Board:
 
     def _is_private(self, channel: str) -> bool:
         """Whether only some may read the channel; so it is where Slack does not tell."""
+        until, private = self._private.get(channel, (0.0, True))
+        if time.monotonic() < until:
+            return private
         try:
             about = self._patient.conversations_info(channel=channel)["channel"]
         except SLACK_FAILURES as error:
             _log.warning("can't tell whether %s is private: %s", channel, why(error))
             return True
-        return any(about.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
+        private = any(about.get(kind) for kind in ("is_private", "is_im", "is_mpim"))
+        self._private[channel] = (time.monotonic() + _KEPT_SECONDS, private)
+        return private
 
     def _permalink(self, escalation: Escalation) -> str:
         """The address of the question, '' where there is none (any more)."""
