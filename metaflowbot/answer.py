@@ -33,6 +33,7 @@ from metaflowbot.prompts import Prompt
 from metaflowbot.retrieve import Retriever
 from metaflowbot.safety import Echo
 from metaflowbot.sources import asked_before, numbered, rendered, retrieved
+from metaflowbot.telemetry import model_failed
 from metaflowbot.writing import Checks, Writing
 
 _HISTORY_TURNS = 6
@@ -160,6 +161,7 @@ class Answerer:
         try:
             yield from _heard(writing, model.stream(system, messages))
         except ModelError as error:
+            model_failed(error, model.name)
             yield from writing.break_off()
             if self.fallback not in (None, model) and not writing.citations:
                 assert self.fallback is not None
@@ -180,7 +182,8 @@ class Answerer:
         writing.again()
         try:
             yield from _heard(writing, model.stream(system, [*messages, *before, asked]))
-        except ModelError:
+        except ModelError as error:
+            model_failed(error, model.name)
             yield from writing.without_second()
             return
         if writing.refused:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metaflowbot import prompts
+from metaflowbot import bootstrap, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot, Vitals
 from metaflowbot.domain import Answer, Feedback, Question, Usage
@@ -24,8 +24,11 @@ from metaflowbot.telemetry import Ended, Journal, ModelFault
 from metaflowbot.web.app import build
 from metaflowbot.web.metrics import Metrics
 from tests.conftest import WordEmbedding
+from tests.openai_double import OpenAIDouble
 from tests.small_index import OFF_TOPIC, RETRY, publish
 from tests.test_web import served
+
+pytest_plugins = ["tests.prebuilt"]
 
 ANSWER = Answer("a1", "why?", "so", (), False, 0.9, "openai:small", "p1", "g-7")
 HEALTHY = Vitals((), None, InboxHealth(3, 12.5, 2))
@@ -211,3 +214,18 @@ def test_a_question_over_http_is_counted_once_and_keeps_the_callers_request_id(
         text = client.get("/metrics").content
     assert [ended.request_id for ended in told] == ["from-the-caller"]
     assert samples(text)['metaflowbot_questions_total{outcome="answered",surface="web"}'] == 1
+
+
+def test_a_model_that_fails_is_counted_though_the_passages_answer(home: Path) -> None:
+    metrics = Metrics()
+    with OpenAIDouble() as server:
+        server.fail(401, times=9)
+        given = {"openai_api_key": server.key, "openai_base_url": server.url}
+        parts = bootstrap.build(Settings.model_validate({"home": home, **given}), (metrics,))
+        answer = parts.bot.ask(Question(RETRY), Asking("web:1"))
+        parts.store.close()
+    counted = shown(metrics)
+    assert answer.notice
+    name = 'metaflowbot_model_errors_total{kind="ModelRefusedError",model="openai:gpt-5-mini"}'
+    assert counted[name] == 1
+    assert counted['metaflowbot_questions_total{outcome="answered",surface="web"}'] == 1
