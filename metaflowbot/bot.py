@@ -39,7 +39,9 @@ from metaflowbot.store import Asking, InboxHealth, Store
 from metaflowbot.telemetry import Ended, Request, Watcher, model_failed, request
 from metaflowbot.threads import Mark
 
-_POLICY_LOOKS_BACK = timedelta(days=14)
+# Rules that are turned on hand on what falls due from then on, not all of the past.
+_POLICY_LOOKS_BACK = timedelta(days=1)
+_ALIKE_LOOKS_BACK = timedelta(days=90)
 _STEP_TRIES = 10
 MAX_QUESTION_CHARS = 16_000
 MAX_HITS = 100
@@ -193,12 +195,15 @@ class Bot:
     ) -> tuple[Escalation, ...]:
         """Hand on what is due by the rules of the settings; () where they are all off.
 
-        `is_watched` says it of a channel's id. Questions of the last weeks are looked at.
+        `is_watched` says it of a channel's id. Questions that fell due in the last day are looked
+        at, so that one which nobody wants to hand on is not looked at for ever.
         """
         if not (rules.after_hours or rules.times_asked):
             return ()
-        since = datetime.now(UTC) - timedelta(hours=rules.after_hours) - _POLICY_LOOKS_BACK
-        asked = [topic(question) for _, question in self._store.escalations.questions(since)]
+        now = datetime.now(UTC)
+        since = now - timedelta(hours=rules.after_hours) - _POLICY_LOOKS_BACK
+        lately = self._store.escalations.questions(now - _ALIKE_LOOKS_BACK)
+        asked = [topic(question) for _, question in lately if rules.times_asked]
         resolved = self._resolved_threads()
         opened = []
         for found in self._store.escalations.candidates(since):
@@ -223,8 +228,7 @@ class Bot:
 
     def asked_alike(self, escalation: Escalation) -> tuple[int, int]:
         """How often a question like it was asked in the last 90 days, and by how many people."""
-        since = datetime.now(UTC) - timedelta(days=90)
-        asked = self._store.escalations.questions(since)
+        asked = self._store.escalations.questions(datetime.now(UTC) - _ALIKE_LOOKS_BACK)
         wanted = topic(escalation.question)
         same = [person for person, text in asked if alike(wanted, [topic(text)])]
         return max(len(same), 1), max(len(set(same)), 1)
