@@ -24,6 +24,7 @@ _MAIN = "from metaflowbot.cli import main; main()"
 _OURS = ("METAFLOWBOT_", "SLACK_", "OPENAI_", "CHROMA_")
 _TOLD = re.compile(r"^embedded ([\d,]+) of [\d,]+ passages$", re.MULTILINE)
 _ADDRESS = re.compile(r"ask at (http://\S+?)/?$", re.MULTILINE)
+_READY = re.compile(r"(?<!not )\bready: ")
 _START_SECONDS = 60
 
 
@@ -150,7 +151,7 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     while time.monotonic() < deadline:
         said = log.read_text(encoding="utf-8")
         address = _ADDRESS.search(said)
-        if address and " ready: " in said:
+        if address and _READY.search(said):
             return address[1]
         if process.poll() is not None:
             break
