@@ -32,6 +32,7 @@ from metaflowbot.llm import ChatModel
 from metaflowbot.prompts import Prompt
 from metaflowbot.retrieve import Retriever
 from metaflowbot.safety import Echo
+from metaflowbot.settings import Answers
 from metaflowbot.sources import asked_before, numbered, rendered, retrieved
 from metaflowbot.telemetry import model_failed
 from metaflowbot.writing import Checks, Writing
@@ -74,6 +75,7 @@ class Answerer:
 
     `mend` is the prompt that asks a model to put its code right; without a `checker` no code is
     checked. Where the model fails before a word of it was shown, `fallback` is asked.
+    `limits` are the day's budget, for who puts the questions.
     """
 
     retriever: Retriever
@@ -82,6 +84,7 @@ class Answerer:
     mend: Prompt = field(default_factory=lambda: prompts.load("mend", "faults"))
     checker: CodeChecker | None = None
     fallback: ChatModel | None = None
+    limits: Answers = field(default_factory=Answers)
 
     @cached_property
     def _echo(self) -> Echo:
@@ -97,9 +100,10 @@ class Answerer:
         """What decides whether there is an answer."""
         return Judge.of(self.retriever.generation, self.retriever.embedding)
 
-    def stream(self, question: Question) -> Iterator[AnswerEvent]:
+    def stream(self, question: Question, why_no_model: str = "") -> Iterator[AnswerEvent]:
         """Yield the steps, the checked text in pieces, and last the whole Answer.
 
+        With `why_no_model`, a line for the reader, the passages answer and no model is asked.
         The pieces join to the answer's text, or there are none and it comes whole with the Answer.
         A model that fails after some text was shown leaves that text standing, with a notice;
         before that, the passages answer.
@@ -114,8 +118,8 @@ class Answerer:
         yield Progress("reading", search.hits, known)
         if decline is not None:
             answer = abstention(draft, search, decline.line, is_whole=decline.is_whole)
-        elif self.model is None:
-            answer = self._without_model(draft, search)
+        elif self.model is None or why_no_model:
+            answer = self._without_model(draft, search, why_no_model)
         else:
             answer = yield from self._with_model(self.model, draft, question, search)
         clock.mark("generate")
@@ -155,8 +159,10 @@ class Answerer:
         """Stream a written answer; returns the Answer. At most two calls of a model."""
         sources = numbered(search.hits, model.count_tokens)
         system = self.prompt.fill(sources=rendered(sources))
-        messages = [*question.history[-_HISTORY_TURNS:], Turn("user", question.text)]
-        writing = Writing(Checks(sources, question.text, self._echo, self.checker))
+        wish = f"\n\n(Answer in {question.language}.)" if question.language else ""
+        messages = [*question.history[-_HISTORY_TURNS:], Turn("user", question.text + wish)]
+        checks = Checks(sources, question.text, self._echo, self.checker, question.language)
+        writing = Writing(checks)
         draft = replace(draft, model=model.name)
         try:
             yield from _heard(writing, model.stream(system, messages))

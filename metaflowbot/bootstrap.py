@@ -67,6 +67,7 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
         mend=mend,
         checker=checker,
         fallback=fallback,
+        limits=settings.answers,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,7 @@ from metaflowbot.settings import Trenches
 from metaflowbot.store import Asking, InboxHealth, Store
 from metaflowbot.telemetry import Ended, Request, Watcher, model_failed, request
 from metaflowbot.threads import Mark
+from metaflowbot.thrift import Thrift
 
 # Rules that are turned on hand on what falls due from then on, not all of the past.
 _POLICY_LOOKS_BACK = timedelta(days=1)
@@ -79,6 +80,7 @@ class Bot:
         files: Files | None = None,
     ) -> None:
         self._store = store
+        self._thrift = Thrift(store)
         self._active = active
         self._load = answerer
         self._watchers = watchers
@@ -102,7 +104,7 @@ class Bot:
         """The events of an answer; whatever becomes of it, the watchers are told."""
         ended = Ended.begin(asking.person.partition(":")[0], asking.channel, asking.message)
         try:
-            for event in self._current().stream(question):
+            for event in self._thrift.stream(self._current(), question, asking):
                 if isinstance(event, Answer):
                     started = time.perf_counter()
                     self._store.save_answer(event, asking)
@@ -280,6 +282,22 @@ class Bot:
                 lines.append(str(error))
         return tuple(lines)
 
+    def outdated(self, answers: Iterable[Answer]) -> frozenset[str]:
+        """The ids of those answers a quote of which stands in the served index no more.
+
+        Raises IndexUnavailableError.
+        """
+        texts: dict[str, str] = {}
+        for passage in self._current().retriever.generation.passages:
+            before = texts.get(passage.document_id, "")
+            texts[passage.document_id] = f"{before}\n{_flat(passage.text)}"
+        return frozenset(
+            answer.id
+            for answer in answers
+            for cited in answer.citations
+            if _flat(cited.quote) not in texts.get(cited.document_id, "")
+        )
+
     def vitals(self) -> Vitals:
         """What metrics show of the bot's state; never raises."""
         manifest, inbox = None, None
@@ -328,6 +346,10 @@ def _checked(question: Question) -> Question:
         )
     turns = (replace(turn, content=_storable(turn.content)) for turn in question.history)
     return replace(question, text=text, history=tuple(turns))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _storable(text: str) -> str:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
+from metaflowbot.answer_cache import AnswerCache
 from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage, Verdict
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.escalations import Escalations
@@ -108,6 +109,7 @@ class Store:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.cache = AnswerCache(self._begin)
         self.threads = Threads(self._begin)
         self.escalations = Escalations(self._begin, self._insert, self._keep)
         self.slack = SlackRecords(self._begin)

@@ -56,6 +56,23 @@ ANSWERS = sa.Table(
     sa.Column("checked_with", PlainText, nullable=False),
     sa.Index("ix_answers_place", "channel", "thread", "asked_at"),
 )
+# `first_id` is the answer that was given again, for the first one itself.
+ANSWER_CACHE = sa.Table(
+    "answer_cache",
+    METADATA,
+    sa.Column(
+        "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column(
+        "first_id",
+        PlainText,
+        sa.ForeignKey("answers.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("key", PlainText, nullable=False, index=True),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+)
 FEEDBACK = sa.Table(
     "feedback",
     METADATA,
