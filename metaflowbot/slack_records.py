@@ -86,6 +86,13 @@ class SlackRecords:
         there = (SLACK_POSTS.c.channel == channel) & (SLACK_POSTS.c.thread == thread)
         return self._posts(there & (SLACK_POSTS.c.state != "withdrawn"))
 
+    def standing_since(self, since: datetime) -> tuple[Post, ...]:
+        """The posts since then that stand and carry an answer, oldest first."""
+        recent = SLACK_POSTS.c.posted_at >= since
+        return self._posts(
+            recent & (SLACK_POSTS.c.state == "standing") & (SLACK_POSTS.c.answer_id != "")
+        )
+
     def withdraw(self, post: Post) -> None:
         """The post was, or is about to be, taken away."""
         here = (SLACK_POSTS.c.channel == post.channel) & (SLACK_POSTS.c.ts == post.ts)

@@ -10,7 +10,7 @@ import hmac
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,6 +59,7 @@ class ScriptedBot:
         self.escalated: list[tuple[Asking, str, str]] = []
         self.resolved: list[tuple[str, str, str, str]] = []
         self.forgotten: list[str] = []
+        self.changed: set[str] = set()
 
     def stream(self, question: Question, asking: Asking) -> Iterator[AnswerEvent]:
         self.asked.append(question)
@@ -112,6 +113,12 @@ class ScriptedBot:
 
     def opt_in(self, person: str) -> None:
         self._store.threads.opt_in(person)
+
+    def outdated(self, answers: Iterable[Answer]) -> frozenset[str]:
+        return frozenset(answer.id for answer in answers if answer.id in self.changed)
+
+    def generation(self) -> str:
+        return "g1"
 
     def vitals(self) -> Vitals:
         count = {"metaflow-docs": SourceCount(7, 42)}

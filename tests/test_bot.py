@@ -124,6 +124,14 @@ def test_halves_of_characters_in_a_question_or_its_history_do_no_harm(desk: Desk
     assert desk.store.answer(answer.id) == answer
 
 
+def test_an_answer_is_outdated_when_a_quote_of_it_is_gone(desk: Desk) -> None:
+    answer = desk.bot.ask(Question(RETRY), CLI)
+    assert answer.citations
+    assert desk.bot.outdated([answer]) == frozenset()
+    cited = replace(answer.citations[0], quote="It was so once.")
+    assert desk.bot.outdated([replace(answer, citations=(cited,))]) == {answer.id}
+
+
 @pytest.mark.parametrize("k", [0, -1, MAX_HITS + 1])
 def test_a_search_for_too_few_or_too_many_hits_is_refused(desk: Desk, k: int) -> None:
     with pytest.raises(QuestionError, match=f"k is {k}: ask for 1 to {MAX_HITS} hits"):

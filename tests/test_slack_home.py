@@ -12,7 +12,7 @@ import pytest
 
 from metaflowbot.domain import Answer
 from metaflowbot.settings import Settings
-from metaflowbot.slack import digest
+from metaflowbot.slack import digest, outdated
 from metaflowbot.slack.clients import Clients, identify
 from metaflowbot.slack.commands import FORGET_ACTION
 from metaflowbot.slack.desk import Desk
@@ -135,6 +135,23 @@ def test_maintainers_get_one_digest_a_day_and_nobody_else_does(maintained: World
     maintained.settle()
     assert len(maintained.slack.messages(dm)) == 1
     assert maintained.slack.messages(maintained.slack.open_dm(maintained.ann)) == []
+
+
+def test_an_answer_whose_source_changed_says_so_in_its_footer(maintained: World) -> None:
+    ts = maintained.ask("how?")
+    first = maintained.reply(ts)
+    maintained.settle()
+    shared = desk(maintained, maintained.settings(trenches={"maintainers": [maintained.mia]}))
+    outdated.order(shared, datetime.now(UTC))
+    assert maintained.store.health().depth == 0
+    maintained.bot.changed.add("answer-1")
+    for _ in range(2):
+        outdated.order(shared, datetime.now(UTC))
+    until(lambda: "A source of this answer changed" in shown(maintained.reply(ts)))
+    maintained.settle()
+    (reply,) = maintained.replies(ts)
+    assert reply["ts"] == first["ts"]
+    assert "You asked: how? [1]." in shown(reply)
 
 
 def test_there_is_no_digest_where_all_is_answered(maintained: World, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from metaflowbot.bot import Vitals
-from metaflowbot.domain import AnswerEvent, Feedback, Question
+from metaflowbot.domain import Answer, AnswerEvent, Feedback, Question
 from metaflowbot.escalation import Escalation, Session, Solution
 from metaflowbot.settings import Settings, Trenches
 from metaflowbot.slack.clients import Clients, Identity
@@ -54,6 +54,10 @@ class Bot(Protocol):
     def opt_in(self, person: str) -> None: ...
 
     def vitals(self) -> Vitals: ...
+
+    def outdated(self, answers: Iterable[Answer]) -> frozenset[str]: ...
+
+    def generation(self) -> str: ...
 
 
 # Works off one item of the inbox; what it raises brings the item back later.

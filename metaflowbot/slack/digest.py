@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from metaflowbot.errors import MetaflowbotError
+from metaflowbot.slack import outdated
 from metaflowbot.slack.desk import Desk, Handler
 from metaflowbot.slack.home import listed, unanswered
 from metaflowbot.store import InboxItem
@@ -45,7 +46,7 @@ def handlers(desk: Desk) -> Mapping[str, Handler]:
 
 
 class Daily:
-    """Orders the digests, from `start` to `stop`."""
+    """Orders the digests, and looks for outdated answers in each new index, from `start` to `stop`."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -59,8 +60,12 @@ class Daily:
         self._stopping.set()
 
     def _run(self) -> None:
+        checked = ""
         while not self._stopping.wait(_TICK_SECONDS):
             try:
                 order(self._desk, datetime.now(UTC))
+                if (generation := self._desk.bot.generation()) != checked:
+                    outdated.order(self._desk, datetime.now(UTC))
+                    checked = generation
             except MetaflowbotError as error:
                 _log.warning("no digest was written: %s", type(error).__name__)

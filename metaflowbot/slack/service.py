@@ -10,7 +10,7 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack import changes, commands, digest, private, questions, trenches
+from metaflowbot.slack import changes, commands, digest, outdated, private, questions, trenches
 from metaflowbot.slack.app import build_app
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
@@ -60,6 +60,7 @@ class SlackService:
             **commands.handlers(desk),
             **changes.handlers(desk),
             **digest.handlers(desk),
+            **outdated.handlers(desk, metaflow),
             **trenches.handlers(desk),
         }
 
