@@ -228,6 +228,15 @@ def test_the_words_of_a_private_channel_stay_there_when_somebody_else_hands_them
     card = said(live.card())
     assert "secret launch" not in card
     assert "private place" in card
+    live.slack.say(room, live.ann, "it is for the moon", thread_ts=asking.thread)
+    live.press("claim", live.max)
+    live.shows("Claimed")
+    live.press("solve", live.max)
+    form = until(lambda: live.slack.modal(live.max))
+    assert [block["block_id"] for block in form["blocks"]] == ["text"]
+    live.slack.submit(form["id"], live.max, {"text": "bake it for the moon"})
+    assert "moon" not in said(live.shows("Solved"))
+    live.told("bake it for the moon", asking.thread, room)
 
 
 def test_an_escalation_of_a_deleted_thread_has_its_card_and_says_so(scene: Scene) -> None:

@@ -86,8 +86,8 @@ class Board:
             self._desk.receive(key, INBOX_KIND, payload)
 
     def messages_of(self, escalation: Escalation) -> list[Mapping[str, Any]]:
-        """What people wrote in the asker's thread; [] where it can't be read."""
-        if not escalation.thread:
+        """What people wrote in the asker's thread; [] where it can't be read, or not by all."""
+        if not escalation.thread or self._is_discreet(escalation):
             return []
         try:
             said = self._patient.conversations_replies(
@@ -125,9 +125,8 @@ class Board:
         return True
 
     def _surroundings(self, escalation: Escalation, answer: Answer | None) -> cards.Surroundings:
-        private = bool(escalation.channel) and self._is_private(escalation.channel)
         retrieved = answer.retrieved if answer else ()
-        if private:
+        if escalation.channel and self._is_private(escalation.channel):
             retrieved = tuple(
                 each for each in retrieved if not each.document_id.startswith("slack:")
             )
@@ -136,8 +135,15 @@ class Board:
             retrieved=retrieved,
             confidence=answer.confidence if answer else 0.0,
             permalink=self._permalink(escalation),
-            discreet=private and escalation.opened_by != escalation.asker,
+            discreet=self._is_discreet(escalation),
         )
+
+    def _is_discreet(self, escalation: Escalation) -> bool:
+        """Whether its words stay where they are: the place is private, and who asked there did
+        not hand the question on themselves.
+        """
+        own = escalation.opened_by == escalation.asker
+        return bool(escalation.channel) and not own and self._is_private(escalation.channel)
 
     def _tell(self, escalation: Escalation) -> None:
         """The asker's lines, one a step, and what follows from a solution."""

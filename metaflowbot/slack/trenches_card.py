@@ -79,7 +79,7 @@ def card(escalation: Escalation, around: Surroundings) -> Shown:
         _section(f"*{_SIGNS[escalation.state]}* · `{escalation.id}`"),
         _section(title),
         *map(_section, about),
-        *([_section(state)] if (state := _state(escalation)) else []),
+        *([_section(state)] if (state := _state(escalation, around)) else []),
         _context(" → ".join(_moment(step) for step in escalation.history[-8:])),
         *_buttons(escalation),
     ]
@@ -235,13 +235,13 @@ def _affected(times: int, people: int) -> str:
     return f"asked {times} times, by {people} {'person' if people == 1 else 'people'}"
 
 
-def _state(escalation: Escalation) -> str:
+def _state(escalation: Escalation, around: Surroundings) -> str:
     lines = [f"*Owner:* {person(escalation.owner)}"] if escalation.owner else []
     if held := escalation.session:
         people = ", ".join(map(person, held.people)) or "the asker"
         recording = f" · {link(held.recording, 'recording')}" if held.recording else ""
         lines.append(f"*Session:* {held.day.isoformat()} with {people}{recording}")
-    if escalation.solution:
+    if escalation.solution and not around.discreet:
         lines.append(f"*Solution:* {mrkdwn(tame(_cut(escalation.solution.text, 1500)))}")
     if escalation.url:
         lines.append(f"*Write-up:* {link(escalation.url, escalation.url)}")
