@@ -323,12 +323,24 @@ def _one_line(text: str) -> str:
 
 
 def _nameless(text: str, names: Collection[str]) -> str:
-    """The text without these names, and without mentions of people; decorators stay."""
-    for name in sorted((name for name in names if len(name) > 1), key=len, reverse=True):
+    """The text without these names, and without mentions of people; decorators stay.
+
+    A name of one word is taken out of prose alone and only as a name is written, with a capital:
+    `max(…)` and "it will" are words too.
+    """
+    long = sorted((name for name in names if " " in name.strip()), key=len, reverse=True)
+    short = [name[0].upper() + name[1:] for name in names if name.strip() and name not in long]
+    for name in long:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "somebody", text, flags=re.IGNORECASE)
     return "".join(
-        part if is_code else _MENTION.sub(_mention, part) for part, is_code in _parts(text)
+        part if is_code else _without_people(part, short) for part, is_code in _parts(text)
     )
+
+
+def _without_people(prose: str, names: Sequence[str]) -> str:
+    for name in names:
+        prose = re.sub(rf"(?<![\w@]){re.escape(name)}(?!\w)", "somebody", prose)
+    return _MENTION.sub(_mention, prose)
 
 
 def _mention(match: re.Match[str]) -> str:

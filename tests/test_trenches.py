@@ -125,6 +125,14 @@ def test_names_and_secrets_are_nowhere_in_a_package() -> None:
     assert "U1" not in re.findall(r"\w+", whole)
 
 
+def test_a_name_that_is_a_word_too_leaves_the_words_alone() -> None:
+    material = trenches.Material(solved(), names=("max", "Will", "Jordan Miller"))
+    said = "Max said it will do: `max(1, 2)`, Will. JORDAN MILLER agreed, the max is 3."
+    assert material.clean(said) == (
+        "somebody said it will do: `max(1, 2)`, somebody. somebody agreed, the max is 3."
+    )
+
+
 def test_nothing_that_people_wrote_is_run_by_the_sites() -> None:
     found = files()
     pages = [writeup(found), found["index.qmd"], found["slides.qmd"]]
