@@ -1,4 +1,4 @@
-"""A real process tells operators what happened, in JSON lines and traces without anybody's words."""
+"""A real process tells operators what happened, in lines and traces without anybody's words."""
 
 from __future__ import annotations
 
