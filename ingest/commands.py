@@ -198,7 +198,7 @@ def _is_withdrawn(settings: Settings, job: Ingest) -> bool:
 def _settle(settings: Settings, job: Ingest, summary: Summary) -> None:
     """What was read of noted threads is live now; what was withdrawn leaves older generations."""
     reports = {report.name: report for report in summary.sources}
-    if not summary.generation or "slack" not in reports:
+    if summary.dry_run or summary.stopped or "slack" not in reports:
         return
     was_read = _reads_threads(job) and not reports["slack"].error
     with review.opened(settings) as store:
