@@ -33,7 +33,7 @@ from metaflowbot.prompts import Prompt
 from metaflowbot.retrieve import Retriever
 from metaflowbot.safety import Echo
 from metaflowbot.settings import Answers
-from metaflowbot.sources import asked_before, numbered, rendered, retrieved
+from metaflowbot.sources import asked_before, numbered, only_threads, rendered, retrieved
 from metaflowbot.telemetry import model_failed
 from metaflowbot.writing import Checks, Writing
 
@@ -46,7 +46,8 @@ _NOT_ENGLISH = (
     "Without a chat model I can only search the English documentation: please ask in English."
 )
 _NO_WORD = "Nothing there mentions {words}."
-_TOO_LONG = "The model wrote far too much: the answer is cut off here."
+BROKEN_OFF = "The answer breaks off here"
+_TOO_LONG = f"{BROKEN_OFF}: the model wrote far too much."
 _UNVERIFIED = (
     "The model's answer could not be verified against the sources: "
     "these are the passages themselves."
@@ -202,12 +203,14 @@ class Answerer:
             return abstention(draft, search, self._not_found(draft))
         if not writing.citations:
             return self._without_model(draft, search, _UNVERIFIED)
-        return replace(draft, text=writing.text, citations=writing.citations, notice=_cut(writing))
+        cited = {citation.document_id for citation in writing.citations}
+        notice = _TOO_LONG if writing.is_too_long else only_threads(search, cited)
+        return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
 
     def _after_failure(self, draft: Answer, search: Search, writing: Writing, why: str) -> Answer:
         draft = self._with_checks(draft, writing)
         if writing.citations:
-            notice = f"The answer breaks off here: {why}."
+            notice = f"{BROKEN_OFF}: {why}."
             return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
         notice = f"The chat model fell short ({why}): these are the passages themselves."
         return self._without_model(draft, search, notice)
@@ -233,7 +236,3 @@ def _heard(writing: Writing, pieces: Iterator[str | Usage]) -> Iterator[Delta]:
         if writing.is_too_long:
             break
     yield from writing.finish()
-
-
-def _cut(writing: Writing) -> str:
-    return _TOO_LONG if writing.is_too_long else ""

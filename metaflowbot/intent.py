@@ -31,7 +31,8 @@ _INSTRUCTION = (
     r"|every sentence|with yes|with no)\b|\bnothing else:|\byou must (?:reply|answer|say|agree)\b",
     r"\babove\b[^.?!]{0,20}\bverbatim\b|\bcomplete this (?:text|sentence)\b|\brepeat the word\b",
     r"\bno (?:sources|citations)\b|\bmake (?:one|it|some|something|them) up\b|\bfabricate\b"
-    r"|\b(?:make up|invent) (?:an?|one|two|three|some|new)\b|\banswer every question\b",
+    r"|\b(?:make up|invent)\b[^.?!]{0,30}\b(?:sources?|links?|citations?|pages?|answers?|quotes?"
+    r"|references?|decorators?|facts?)\b|\banswer every question\b",
     r"\b(?:phishing|jailbreak|no restrictions)\b|<!|(?<![\w`])@(?:here|everyone|channel)\b",
     r"\bpost the following\b|\b(?:visit|click|log in)\b[^\n]{0,60}https?://(?!\S*metaflow)",
     r"</?(?:source|system|assistant|user)s?>|<script\b|\bscript tag\b|\bdo what it says\b",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from metaflowbot.domain import Hit, Passage, Retrieved, Search
 
@@ -34,6 +34,24 @@ def provenance(passage: Passage) -> str:
     dates, versions = _DATE.findall(passage.text), _VERSION.findall(passage.text)
     parts = [_THREADS[passage.source], *dates[-1:], *(f"Metaflow {v}" for v in versions[-1:])]
     return ", ".join(parts)
+
+
+def only_threads(search: Search, cited: Collection[str]) -> str:
+    """A line that says so where all cited documents are threads, with the newest; '' else."""
+    passages = [hit.best for hit in search.hits if hit.best.document_id in cited]
+    if not passages or not all(map(is_thread, passages)):
+        return ""
+    said = {_newest(hit) for hit in search.hits if hit.best.document_id in cited}
+    return f"This comes from {max(said, key=_date)}, not from the documentation."
+
+
+def _newest(hit: Hit) -> str:
+    return max((provenance(passage) for passage in hit.passages), key=_date)
+
+
+def _date(said: str) -> str:
+    found = re.search(r"20\d\d-\d\d-\d\d", said)
+    return found[0] if found else ""
 
 
 def asked_before(search: Search) -> Hit | None:

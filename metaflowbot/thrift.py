@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from metaflowbot.answer import Answerer
+from metaflowbot.answer import BROKEN_OFF, Answerer
 from metaflowbot.domain import Answer, AnswerEvent, Progress, Question, Usage
 from metaflowbot.lexical import terms
 from metaflowbot.store import Asking, Store
@@ -82,7 +82,8 @@ def _key(answerer: Answerer, question: Question) -> str:
 
 def _is_worth_keeping(answer: Answer) -> bool:
     """Whether it is a model's whole answer."""
-    return answer.model != "none" and not answer.abstained and not answer.notice
+    broken = answer.notice.startswith(BROKEN_OFF)
+    return answer.model != "none" and not answer.abstained and not broken
 
 
 def _again(before: Answer, question: Question, asked_at: datetime) -> Answer:
@@ -93,5 +94,5 @@ def _again(before: Answer, question: Question, asked_at: datetime) -> Answer:
         question=question.text,
         usage=Usage(),
         timings_ms={"retrieve": 0.0, "generate": 0.0, "total": 0.0},
-        notice=f"Answered before, on {asked_at:%Y-%m-%d}.",
+        notice=f"Answered before, on {asked_at:%Y-%m-%d}. {before.notice}".strip(),
     )
