@@ -46,7 +46,7 @@ def handlers(desk: Desk) -> Mapping[str, Handler]:
 
 
 class Daily:
-    """Orders the digests, and looks for outdated answers in each new index, from `start` to `stop`."""
+    """Orders the digests, and looks for outdated answers in every new index, until `stop`."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
