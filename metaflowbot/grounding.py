@@ -56,9 +56,8 @@ _OPPOSITES = tuple(
 )
 # What an answer says of its sources, or to lead on, rests on no passage.
 _ABOUT_SOURCES = re.compile(
-    r"\b(?:sources?|documentation|docs|passages?|pages?)\b[^.]{0,40}\b(?:not|no|nothing|leaves?|open"
-    r"|disagree\w*|differ\w*|conflict\w*)\b|\b(?:not|nothing)\b[^.]{0,40}\b(?:sources?|docs"
-    r"|documentation)\b",
+    r"\W*(?:but |however,? )?(?:the |my |these )?(?:sources?|documentation|docs|passages?|pages?)\b"
+    r"[^.,;:]{0,20}\b(?:not|no|nothing|leaves?|open|disagree|differ|silent)\b[^.;:]{0,120}[.!]?\s*\Z",
     re.I,
 )
 _LEADS_ON = re.compile(r":\s*$")
@@ -135,11 +134,14 @@ class Grounds:
         wanted = content_words(claim)
         if not _names(claim) <= names | self._asked_names:
             return False
+        if _ABOUT_SOURCES.match(claim):
+            return True
         return len(wanted & (words | self._asked)) >= _IN_SOURCE * len(wanted)
 
     def _bears(self, claim: str, number: int, quote: str) -> bool:
         passages = tuple(self._sources.get(number, ()))
-        if not passages or not _names(claim) <= _source_names(passages) | self._asked_names:
+        names = _code_names(claim) if self._is_foreign else _names(claim)
+        if not passages or not names <= _source_names(passages) | self._asked_names:
             return False
         return any(self._bears_out(claim, passage, passages, quote) for passage in passages)
 
@@ -152,6 +154,8 @@ class Grounds:
         wanted = content_words(claim)
         enough = _IN_SOURCE_QUOTED if span else _IN_SOURCE
         known = _source_words(source) | self._asked
+        if len(wanted) < _LEAST and span is None:
+            return False
         if not wanted or len(wanted & known) < enough * len(wanted):
             return False
         title = f"{passage.title} {passage.heading}"
@@ -168,7 +172,7 @@ def _claims(sentence: str) -> bool:
 
 def _is_harmless(claim: str) -> bool:
     """A sentence on the sources themselves, or one that leads on to what follows."""
-    return bool(_ABOUT_SOURCES.search(claim) or _LEADS_ON.search(claim.rstrip("*_ \n")))
+    return bool(_ABOUT_SOURCES.match(claim) or _LEADS_ON.search(claim.rstrip("*_ \n")))
 
 
 def _agrees(claim: str, stretch: str, title: str) -> bool:
@@ -234,7 +238,12 @@ def _numbers(text: str) -> frozenset[str]:
 
 def _names(text: str) -> set[str]:
     """The words of code, identifiers and proper names in a sentence, in lower case."""
-    found = [*_CODE.findall(text), *_IDENTIFIER.findall(text), *_PROPER.findall(text)]
+    proper = {name.lower() for name in _PROPER.findall(text)}
+    return (_code_names(text) | proper) - {"metaflow"}
+
+
+def _code_names(text: str) -> set[str]:
+    found = [*_CODE.findall(text), *_IDENTIFIER.findall(text)]
     return {word for name in found for word in _tokens_of(name)} - {"metaflow"}
 
 
