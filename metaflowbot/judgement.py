@@ -25,7 +25,7 @@ _LINES = {
     " this one alone.",
     "private": "I can't help with that: I only know what I have read about Metaflow, and pass on"
     " nobody's secrets or messages.",
-    "small talk": "That is kind, but I am only good for questions about Metaflow.",
+    "small talk": "I am only good for questions about Metaflow, so I have to pass on this one.",
     "elsewhere": "I only know about Metaflow, so I can't help with this one.",
 }
 _BUSINESS = "Prices, plans and promises are nothing that I have read about."
