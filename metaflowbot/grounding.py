@@ -172,7 +172,8 @@ def _claims(sentence: str) -> bool:
 
 def _is_harmless(claim: str) -> bool:
     """A sentence on the sources themselves, or one that leads on to what follows."""
-    return bool(_ABOUT_SOURCES.match(claim) or _LEADS_ON.search(claim.rstrip("*_ \n")))
+    leads_on = _LEADS_ON.search(claim.rstrip("*_ \n")) and not _says_no(claim)
+    return bool(leads_on or _ABOUT_SOURCES.match(claim))
 
 
 def _agrees(claim: str, stretch: str, title: str) -> bool:
