@@ -62,7 +62,7 @@ def _keep(desk: Desk, user: str, channel: str, view: Mapping[str, Any]) -> str:
     groups = tuple(each for each in desk.rules.of(channel).people if each.startswith("S"))
     rules = rules_of(view)
     rules = rules.model_copy(update={"people": (*rules.people, *groups)})
-    desk.store.slack.set_rules(channel, rules.model_dump(mode="json"), f"slack:{user}")
+    desk.rules.set(channel, rules, f"slack:{user}")
     return f"Kept. In this channel I answer: {_ANSWERS[rules.answer].lower()}."
 
 

@@ -47,8 +47,14 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
         team = str(body.get("team_id") or desk.identity.team_id)
         key = f"{team}/{heard.channel}/{heard.ts}"
         place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
-        if key not in taken and _take(desk, signs, heard, place):
-            taken.add(key)
+        if not taken.add(key):
+            return
+        took = False
+        try:
+            took = _take(desk, signs, heard, place)
+        finally:
+            if not took:
+                taken.discard(key)
 
     app.event("app_mention")(take)
     app.event({"type": "message", "subtype": None})(take)
@@ -64,14 +70,19 @@ class _Taken:
         self._most = most
         self._lock = threading.Lock()
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
-
-    def add(self, key: str) -> None:
+    def add(self, key: str) -> bool:
+        """Note a key; False where it was noted already."""
         with self._lock:
+            if key in self._keys:
+                return False
             self._keys[key] = None
             if len(self._keys) > self._most:
                 self._keys.popitem(last=False)
+            return True
+
+    def discard(self, key: str) -> None:
+        with self._lock:
+            self._keys.pop(key, None)
 
 
 def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> bool:

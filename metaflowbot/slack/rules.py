@@ -14,6 +14,7 @@ from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.store import Store
 
 _KEPT_SECONDS = 600.0
+_FRESH_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class Rules:
         self._store = store
         self._client = client
         self._names: dict[str, tuple[float, str]] = {}
+        self._set: dict[str, tuple[float, Channel | None]] = {}
         self._lock = threading.Lock()
 
     def of(self, channel: str) -> Channel:
@@ -37,15 +39,27 @@ class Rules:
             return rules.model_copy(update={"answer": "mentions"})
         return rules
 
+    def set(self, channel: str, rules: Channel, person: str) -> None:
+        """Keep what a maintainer set; raises StoreError."""
+        self._store.slack.set_rules(channel, rules.model_dump(mode="json"), person)
+        with self._lock:
+            self._set.pop(channel, None)
+
     def _set_in_slack(self, channel: str) -> Channel | None:
+        """What was set, at most some seconds ago: every message of a channel asks for it."""
+        with self._lock:
+            until, rules = self._set.get(channel, (0.0, None))
+        if time.monotonic() < until:
+            return rules
         kept = self._store.slack.rules(channel)
-        if kept is None:
-            return None
         try:
-            return Channel.model_validate(kept)
+            rules = None if kept is None else Channel.model_validate(kept)
         except ValidationError:
             _log.warning("the rules kept for the channel %s are of another version", channel)
-            return None
+            rules = None
+        with self._lock:
+            self._set[channel] = (time.monotonic() + _FRESH_SECONDS, rules)
+        return rules
 
     def _in_file(self, channel: str) -> Channel:
         default = self._channels.get("default", Channel())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import threading
 from collections.abc import Mapping
 
 from slack_bolt.adapter.socket_mode import SocketModeHandler
@@ -22,6 +23,9 @@ from metaflowbot.slack.trenches_board import Clock
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import InboxItem, Store
 
+# Requests of HTTP mode that are worked on at once, as many as Socket Mode takes: more of them only
+# wait for each other at the database.
+_AT_ONCE = 10
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +53,7 @@ class SlackService:
         self._clock = Clock(desk)
         self._digest = digest.Daily(desk)
         self._socket: SocketModeHandler | None = None
+        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def _handlers_of(self, desk: Desk) -> Mapping[str, Handler]:
         """What works off each kind of inbox item."""
@@ -109,7 +114,8 @@ class SlackService:
             # Bolt reads the ids of the payload before it checks anything.
             _log.warning("a request to Slack's HTTP mode is no payload of Slack's")
             return 400, {}, b"the body is neither JSON nor a form of Slack's"
-        answer = self._app.dispatch(request)
+        with self._turns:
+            answer = self._app.dispatch(request)
         first = {name: values[0] for name, values in answer.headers.items() if values}
         return answer.status, first, answer.body.encode()
 

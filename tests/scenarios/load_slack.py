@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -89,24 +91,36 @@ def first_signs(slack: SlackDouble, said: dict[str, float]) -> list[float]:
     return [seen[ts] - at for ts, at in said.items() if ts in seen]
 
 
+def serve(settings: Settings, home: str, model_seconds: float, ends: Connection) -> None:
+    """The bot, in a process of its own; sends the address of its HTTP mode, ends when told."""
+    store = Store.open(f"sqlite:///{Path(home) / 'bot.db'}")
+    service = SlackService(settings, SlowBot(store, model_seconds), store)
+    service.start()
+    with endpoint(service) as url:
+        ends.send(url)
+        ends.recv()
+    os._exit(0)  # what is in hand is of no interest
+
+
 def measure(transport: str, rate: float, seconds: float, model_seconds: float) -> dict[str, Any]:
     """The figures of one run; waits are milliseconds."""
     count = int(rate * seconds)
-    with tempfile.TemporaryDirectory() as folder, SlackDouble() as slack:
-        store = Store.open(f"sqlite:///{Path(folder) / 'bot.db'}")
+    with tempfile.TemporaryDirectory() as home, SlackDouble() as slack:
         people = [slack.add_user(f"person{n}") for n in range(100)]
         channel = slack.add_channel("ask-metaflow", members=[*people, slack.bot_user_id])
-        service = SlackService(_settings(slack, transport), SlowBot(store, model_seconds), store)
-        service.start()
+        ours, theirs = multiprocessing.Pipe()
+        given = _settings(slack, transport), home, model_seconds, theirs
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=given)
+        process.start()
+        url = ours.recv()
+        slack.http_endpoint = url if transport == "http" else None
         acks = Acknowledgements(slack)
-        with endpoint(service) as url:
-            slack.http_endpoint = url if transport == "http" else None
-            said = mention(slack, channel, people, rate, count)
-            _wait(lambda: len(first_signs(slack, said)) == count, 60)
-            signs = first_signs(slack, said)
-            answered = sum(call.method == "chat.stopStream" for call in slack.calls)
-        slack.http_endpoint = None
-        threading.Thread(target=service.stop, daemon=True).start()
+        said = mention(slack, channel, people, rate, count)
+        _wait(lambda: len(first_signs(slack, said)) == count, 60)
+        signs = first_signs(slack, said)
+        answered = sum(call.method == "chat.stopStream" for call in slack.calls)
+        ours.send("end")
+        process.join()
         return {
             "transport": transport,
             "mentions": count,
