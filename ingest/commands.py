@@ -205,8 +205,10 @@ def _settle(settings: Settings, job: Ingest, summary: Summary) -> None:
         if any(change.withdrawal for change in store.threads.changes()):
             with job.alone():
                 _keep_active_only(job)
-        if was_read:
-            store.threads.settle()
+        source = settings.sources.slack
+        is_over = not (settings.reads_workspace or source.location or _reads_threads(job))
+        if was_read or is_over:
+            store.threads.settle(unread=is_over)
 
 
 def _keep_active_only(job: Ingest) -> None:

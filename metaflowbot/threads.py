@@ -180,9 +180,14 @@ class Threads:
         with self._begin() as connection:
             return tuple(Change(*row) for row in connection.execute(noted))
 
-    def settle(self) -> None:
-        """What was read is in the index now: drop its changes but those noted again meanwhile."""
+    def settle(self, *, unread: bool = False) -> None:
+        """What was read is in the index now: drop its changes but those noted again meanwhile.
+
+        Withdrawals go `unread` where nobody reads threads any more: the files hold nothing of them.
+        """
         done = THREAD_CHANGES.c.read_at == THREAD_CHANGES.c.changed_at
+        if unread:
+            done |= THREAD_CHANGES.c.channel == ""
         with self._begin() as connection:
             connection.execute(sa.delete(THREAD_CHANGES).where(done))
 
@@ -208,7 +213,10 @@ class Threads:
         return tuple(Mark(*row) for row in rows)
 
     def opt_out(self, person: str) -> None:
-        """Let nothing of that person ('slack:U1') be read from now on; only a hash is kept."""
+        """Let nothing of that person ('slack:U1') be read from now on; only a hash is kept.
+
+        Their threads are seen no more, and to be judged anew.
+        """
         with self._begin() as connection:
             _keep_out(connection, person)
 
@@ -235,15 +243,9 @@ def forget_in_threads(connection: sa.Connection, person: str) -> dict[str, int]:
     marks = connection.execute(sa.delete(THREAD_MARKS).where(THREAD_MARKS.c.person == person))
     if not person.startswith("slack:"):
         return {"marks": marks.rowcount}
-    _keep_out(connection, person)
-    known = connection.execute(sa.select(SEEN_THREADS.c.key, SEEN_THREADS.c.people)).all()
-    # Of a thread that was read before people were noted, nobody knows who wrote in it.
-    theirs = [{"theirs": key} for key, wrote in known if person in wrote or not wrote]
-    if theirs:
-        by_key = SEEN_THREADS.c.key == sa.bindparam("theirs")
-        connection.execute(sa.delete(SEEN_THREADS).where(by_key), theirs)
+    threads = _keep_out(connection, person)
     quotes = _forget_quotes(connection)
-    return {"marks": marks.rowcount, "threads": len(theirs), "quoting answers": quotes}
+    return {"marks": marks.rowcount, "threads": threads, "quoting answers": quotes}
 
 
 def _forget_quotes(connection: sa.Connection) -> int:
@@ -283,10 +285,18 @@ def _hashed(person: str) -> str:
     return hashlib.sha256(f"opted out: {person}".encode()).hexdigest()
 
 
-def _keep_out(connection: sa.Connection, person: str) -> None:
+def _keep_out(connection: sa.Connection, person: str) -> int:
+    """Opt a person out; the number of threads that they wrote in, of which nothing is kept."""
     row = {"person_hash": _hashed(person), "since": datetime.now(UTC)}
     connection.execute(_insert(connection, OPT_OUTS, row).on_conflict_do_nothing())
     _note_change(connection, "", "")
+    known = connection.execute(sa.select(SEEN_THREADS.c.key, SEEN_THREADS.c.people)).all()
+    # Of a thread that was read before people were noted, nobody knows who wrote in it.
+    theirs = [{"theirs": key} for key, wrote in known if person in wrote or not wrote]
+    if theirs:
+        by_key = SEEN_THREADS.c.key == sa.bindparam("theirs")
+        connection.execute(sa.delete(SEEN_THREADS).where(by_key), theirs)
+    return len(theirs)
 
 
 def _note_change(connection: sa.Connection, channel: str, thread: str) -> None:

@@ -152,6 +152,22 @@ def test_of_who_opted_out_only_a_hash_is_kept(store: Store, tmp_path: Path) -> N
     assert "U1SECRET" not in store.threads.opted_out()
 
 
+def test_who_opts_out_has_no_threads_that_were_seen(store: Store) -> None:
+    theirs, others = (replace(THREAD, key=key, people=(f"slack:{key}",)) for key in ("U1", "U2"))
+    store.threads.note([theirs, others])
+    store.threads.opt_out("slack:U1")
+    assert store.threads.seen() == (others,)
+
+
+def test_a_withdrawal_is_settled_unread_only_where_nobody_reads(store: Store) -> None:
+    store.threads.changed("C1", "1.0")
+    store.threads.opt_out("slack:U1")
+    store.threads.settle()
+    assert [change.withdrawal for change in store.threads.changes()] == [False, True]
+    store.threads.settle(unread=True)
+    assert [change.withdrawal for change in store.threads.changes()] == [False]
+
+
 def test_forgetting_takes_a_persons_threads_and_marks_and_opts_them_out(store: Store) -> None:
     theirs = replace(THREAD, people=("slack:U1", "slack:U2"))
     others = replace(THREAD, key="ask/2.0", people=("slack:U2",))

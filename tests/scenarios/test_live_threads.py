@@ -233,6 +233,19 @@ def test_where_the_index_can_not_be_built_anew_forget_says_so_and_can_be_run_aga
     assert community.holding("KAPPA=7") == []
 
 
+def test_who_is_forgotten_where_threads_are_read_no_more_is_gone_all_the_same(
+    community: Community,
+) -> None:
+    community.resolved("nu")
+    assert community.command("ingest", "--only", "slack").returncode == 0
+    (community.home / "metaflowbot.toml").write_text(f'[sources.docs]\nlocation = "{DOCS}"\n')
+    assert community.command("forget", community.bob).returncode == 0
+    assert community.holding("NU=7") == []
+    store = Store.open(f"sqlite:///{community.home}/metaflowbot.db")
+    assert store.threads.changes() == ()
+    store.close()
+
+
 def test_who_opted_out_leaves_the_index_with_the_next_refresh(
     community: Community, served: Served
 ) -> None:
@@ -240,6 +253,7 @@ def test_who_opted_out_leaves_the_index_with_the_next_refresh(
     served.until_it(finds=("LAMBDA=7",))
     store = Store.open(f"sqlite:///{community.home}/metaflowbot.db")
     community.bot(store).opt_out(community.bob)
+    assert not any("/generations/" not in path for path in community.holding("LAMBDA=7"))
     served.until_it(finds=(), misses=("LAMBDA=7",))
     served.process.until(lambda: store.threads.changes() == ())
     store.close()
