@@ -155,8 +155,14 @@ class Bot:
         self._store.threads.mark(Mark(channel, thread, answer, _of_slack(person)))
 
     def opt_out(self, person: str) -> None:
-        """Read nothing of that person in Slack from now on; what was read goes when it is."""
-        self._store.threads.opt_out(_of_slack(person))
+        """Read nothing of that person in Slack from now on; what was read leaves the files at once.
+
+        The index follows when it is built anew, which this sets off.
+        """
+        person = _of_slack(person)
+        self._store.threads.opt_out(person)
+        if self._files:
+            self._files.erase(person, self._store.threads.documents())
 
     def opt_in(self, person: str) -> None:
         """Take an opt-out back: what that person writes from now on is read."""
