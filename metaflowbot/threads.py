@@ -129,7 +129,8 @@ class Threads:
         """
         rows = {thread.key: asdict(thread) for thread in seen}
         with self._begin() as connection:
-            stale = SEEN_THREADS.c.channel_id.not_in(list(unread))
+            kept = set(unread) - {row["channel_id"] for row in rows.values()}
+            stale = SEEN_THREADS.c.channel_id.not_in(kept)
             connection.execute(sa.delete(SEEN_THREADS).where(stale))
             if rows:
                 connection.execute(sa.insert(SEEN_THREADS), list(rows.values()))

@@ -159,6 +159,7 @@ def test_a_thread_is_shown_with_its_evidence_in_words(desk: Desk) -> None:
     assert values["evidence"] == ["asker-reaction"]
     assert values["confidence"] == 0.85
     assert values["review"] is None
+    assert "UA" not in json.dumps(values)
 
 
 def test_every_kind_of_evidence_has_its_words() -> None:

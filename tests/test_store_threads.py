@@ -129,6 +129,8 @@ def test_a_reading_without_a_channel_keeps_what_was_seen_of_it(store: Store) -> 
     store.threads.note([THREAD, other])
     store.threads.note([replace(THREAD, key="ask/2.0")], unread={"C2"})
     assert [thread.key for thread in store.threads.seen()] == ["ask/2.0", "dev/1.0"]
+    store.threads.note([other], unread={"C2"})
+    assert [thread.key for thread in store.threads.seen()] == ["dev/1.0"]
 
 
 # Marks, and who takes no part
