@@ -47,14 +47,15 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
         team = str(body.get("team_id") or desk.identity.team_id)
         key = f"{team}/{heard.channel}/{heard.ts}"
         place = Place(team, heard.channel, heard.thread, heard.ts, heard.user, key)
-        if not taken.add(key):
+        if not (heard.is_direct or heard.mentions(desk.identity.user_id)):
+            _take(desk, signs, heard, place)  # a mention may be edited in: that comes anew
             return
-        took = False
-        try:
-            took = _take(desk, signs, heard, place)
-        finally:
-            if not took:
-                taken.discard(key)
+        if taken.add(key):
+            try:
+                _take(desk, signs, heard, place)
+            except Exception:
+                taken.discard(key)  # Slack sends it again
+                raise
 
     app.event("app_mention")(take)
     app.event({"type": "message", "subtype": None})(take)
@@ -85,12 +86,12 @@ class _Taken:
             self._keys.pop(key, None)
 
 
-def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> bool:
-    """Put a message into the inbox where it concerns us; whether it did."""
+def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> None:
+    """Put a message into the inbox where it concerns us."""
     rules = desk.rules.of(heard.channel)
     how = _how(desk, heard, rules)
     if how is None:
-        return False
+        return
     key = place.key
     refusal = refusal_of(desk, heard.channel, heard.user, place.team)
     person, asked = f"slack:{heard.user}", Asked(place, heard.text, how, heard.files)
@@ -100,7 +101,6 @@ def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> bool:
         new = desk.receive(key, "question", asked.payload, person=person)
         if new and how == "asked":
             signs.show(place)
-    return how == "asked" or not refusal
 
 
 def _how(desk: Desk, heard: Heard, rules: Channel) -> How | None:
