@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from metaflowbot.answer import Answerer
+from metaflowbot.cases import rewrite
 from metaflowbot.domain import Answer, AnswerEvent, Feedback, Question, Search
 from metaflowbot.errors import (
     IndexUnavailableError,
@@ -44,6 +47,7 @@ from metaflowbot.thrift import Thrift
 _POLICY_LOOKS_BACK = timedelta(days=1)
 _ALIKE_LOOKS_BACK = timedelta(days=90)
 _STEP_TRIES = 10
+_GAPS_AT_ONCE = 64
 MAX_QUESTION_CHARS = 16_000
 MAX_HITS = 100
 
@@ -144,6 +148,18 @@ class Bot:
         """Take a verdict back; another one of that person stays."""
         self._store.unrate(feedback)
 
+    def group_gaps(self) -> int:
+        """Group the next questions without a good answer by meaning; how many, 0 once all are.
+
+        Raises IndexUnavailableError, ModelError of the embedding, StoreError.
+        """
+        embedding = self._current().retriever.embedding
+        found = self._store.gaps.ungrouped(embedding.name, _GAPS_AT_ONCE)
+        if found:
+            vectors = np.stack([embedding.embed_query(text) for _, text in found])
+            self._store.gaps.group(embedding.name, [identity for identity, _ in found], vectors)
+        return len(found)
+
     # Threads, and the people in them
 
     def resolve(self, channel: str, thread: str, answer: str, person: str) -> None:
@@ -178,6 +194,8 @@ class Bot:
         counts = dict(self._store.forget(person))
         if self._files:
             counts |= self._files.erase(person, self._store.threads.documents())
+            if counts["eval cases"]:
+                rewrite(self._files.home, self._store.cases)
         return counts
 
     # Questions handed to people
@@ -191,7 +209,7 @@ class Bot:
         answer = self._store.answer(answer_id)
         if answer is None:
             raise NotFoundError(f"there is no answer {answer_id!r}")
-        down = self._store.escalations.down_voted(answer_id, asking.person)
+        down = self._store.escalations.down_voted(answer_id)
         short = shortcomings(Facts(answer.abstained, answer.confidence, down))
         asked_by = "the asker" if person == asking.person else "somebody else"
         reasons = (f"{asked_by} asked for a human", *short)

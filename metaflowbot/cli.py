@@ -25,9 +25,9 @@ from metaflowbot.errors import MetaflowbotError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
+    from metaflowbot.cases import RatedAnswer
     from metaflowbot.domain import Answer, Search
     from metaflowbot.index import Index, Manifest
-    from metaflowbot.store import RatedAnswer
 
 app = typer.Typer(
     name="metaflowbot",
@@ -251,7 +251,11 @@ def feedback_export(
     since: Annotated[str, typer.Option(metavar="DATE", help="From this day on: 2026-01-31.")] = "",
     out: Annotated[Path | None, typer.Option(help="A file instead of stdout.")] = None,
 ) -> None:
-    """Write verdicts with their answers as eval-case candidates, one JSON object a line."""
+    """Write eval-case candidates, one JSON object a line.
+
+    Answers with a verdict, those in whose place people gave a better one, and abstentions from a
+    question that found its answer later.
+    """
     start = _day(since) if since else None
     with parts() as built:
         lines = [json.dumps(_case(rated)) for rated in built.store.rated(start)]
@@ -263,7 +267,7 @@ def feedback_export(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--out {out} can't be written: {error.strerror}") from None
-    print(f"{len(lines)} verdicts written to {out}", file=sys.stderr)
+    print(f"{len(lines)} candidates written to {out}", file=sys.stderr)
 
 
 def _case(rated: RatedAnswer) -> dict[str, Any]:

@@ -222,7 +222,7 @@ class Escalations:
             .join_from(
                 ANSWERS,
                 FEEDBACK,
-                (FEEDBACK.c.answer_id == ANSWERS.c.id) & (FEEDBACK.c.person == ANSWERS.c.person),
+                (FEEDBACK.c.answer_id == ANSWERS.c.id) & FEEDBACK.c.by_asker,
                 isouter=True,
             )
             .where(ANSWERS.c.asked_at.in_(newest))
@@ -231,9 +231,9 @@ class Escalations:
         with self._begin() as connection:
             return tuple(map(_to_candidate, connection.execute(rows)))
 
-    def down_voted(self, answer_id: str, person: str) -> bool:
-        """Whether that person said that the answer did not help."""
-        theirs = (FEEDBACK.c.answer_id == answer_id) & (FEEDBACK.c.person == person)
+    def down_voted(self, answer_id: str) -> bool:
+        """Whether who asked said that the answer did not help."""
+        theirs = (FEEDBACK.c.answer_id == answer_id) & FEEDBACK.c.by_asker
         with self._begin() as connection:
             verdict = connection.execute(sa.select(FEEDBACK.c.verdict).where(theirs)).scalar()
         return bool(verdict == "down")

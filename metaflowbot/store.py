@@ -18,10 +18,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from metaflowbot.answer_cache import AnswerCache
-from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage, Verdict
+from metaflowbot.cases import Cases, RatedAnswer
+from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage
 from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.escalations import Escalations
-from metaflowbot.migrations.schema import ANSWERS, ESCALATIONS, FEEDBACK, INBOX
+from metaflowbot.gaps import Gaps
+from metaflowbot.migrations.schema import ANSWERS, AUDIT, FEEDBACK, INBOX, QUESTIONS
+from metaflowbot.record import Record, question_row, salted
 from metaflowbot.slack_records import SlackRecords, without_person
 from metaflowbot.threads import Threads, forget_in_threads
 
@@ -44,27 +47,6 @@ class Asking:
     channel: str = ""
     thread: str = ""
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RatedAnswer:
-    """An answer with one person's verdict on it: a candidate for an eval case.
-
-    `reference` is what a maintainer answered in its place, where the question was handed to
-    people; `verdict` is None where nobody gave one besides.
-    """
-
-    answer_id: str
-    question: str
-    answer: str
-    verdict: Verdict | None
-    reason: str
-    citations: tuple[Citation, ...]
-    asked_at: datetime
-    generation: str
-    prompt_version: str
-    model: str
-    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +86,8 @@ class Store:
     """One database, safe to share between threads. `Store.open` makes it, `close` ends it.
 
     `threads` is what was seen of Slack's threads, with the reviews of them; `slack` is what the bot
-    posted in Slack; `escalations` are the questions that people look at.
+    posted in Slack; `escalations` are the questions that people look at; `record`, `cases` and
+    `gaps` are what maintainers look at.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -113,6 +96,9 @@ class Store:
         self.threads = Threads(self._begin)
         self.escalations = Escalations(self._begin, self._insert, self._keep)
         self.slack = SlackRecords(self._begin)
+        self.record = Record(self._begin)
+        self.cases = Cases(self._begin)
+        self.gaps = Gaps(self._begin)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -147,6 +133,7 @@ class Store:
         row = {**asdict(answer), **asdict(asking), "asked_at": _now()}
         with self._begin() as connection:
             connection.execute(sa.insert(ANSWERS), row)
+            connection.execute(sa.insert(QUESTIONS), question_row(row))
 
     def answer(self, answer_id: str) -> Answer | None:
         """The answer of that id, or None."""
@@ -174,51 +161,35 @@ class Store:
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict, in place of that person's earlier one; NotFoundError: no such answer."""
-        row = {**asdict(feedback), "rated_at": _now()}
-        statement = self._insert(FEEDBACK).values(row)
-        replaced = {name: statement.excluded[name] for name in ("verdict", "reason", "rated_at")}
-        statement = statement.on_conflict_do_update(
-            index_elements=["answer_id", "person"], set_=replaced
-        )
         with self._begin(missing=f"there is no answer {feedback.answer_id!r}") as connection:
+            asked = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == feedback.answer_id)
+            row = {
+                **asdict(feedback),
+                "person": salted(connection, feedback.person),
+                "by_asker": connection.execute(asked).scalar() == feedback.person,
+                "rated_at": _now(),
+            }
+            statement = self._insert(FEEDBACK).values(row)
+            replaced = ("verdict", "reason", "rated_at")
+            statement = statement.on_conflict_do_update(
+                index_elements=["answer_id", "person"],
+                set_={name: statement.excluded[name] for name in replaced},
+            )
             connection.execute(statement)
 
     def unrate(self, feedback: Feedback) -> None:
         """Take this verdict of that person back; another one of theirs stays."""
-        theirs = (FEEDBACK.c.answer_id == feedback.answer_id) & (
-            FEEDBACK.c.person == feedback.person
-        )
         with self._begin() as connection:
-            same = theirs & (FEEDBACK.c.verdict == feedback.verdict)
+            same = (
+                (FEEDBACK.c.answer_id == feedback.answer_id)
+                & (FEEDBACK.c.person == salted(connection, feedback.person))
+                & (FEEDBACK.c.verdict == feedback.verdict)
+            )
             connection.execute(sa.delete(FEEDBACK).where(same))
 
     def rated(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
-        """The verdicts given at `since` or later (None: all), oldest first, with their answers.
-
-        Answers in whose place people gave a better one come too; without a verdict they count as
-        of when they were asked for.
-        """
-        counted_at = sa.func.coalesce(FEEDBACK.c.rated_at, ANSWERS.c.asked_at)
-        solved = ESCALATIONS.c.solution.is_not(sa.null())
-        rows = (
-            sa.select(ANSWERS, FEEDBACK.c.verdict, FEEDBACK.c.reason, ESCALATIONS.c.solution)
-            .join_from(ANSWERS, FEEDBACK, isouter=True)
-            .outerjoin(ESCALATIONS, ESCALATIONS.c.answer_id == ANSWERS.c.id)
-            .where(FEEDBACK.c.verdict.is_not(None) | solved)
-            .order_by(counted_at)
-        )
-        if since is not None:
-            rows = rows.where(counted_at >= since)
-        with self._begin() as connection:
-            for row in connection.execute(rows):
-                yield RatedAnswer(
-                    answer_id=row.id,
-                    answer=row.text,
-                    citations=tuple(Citation(**each) for each in row.citations),
-                    reason=row.reason or "",
-                    reference=row.solution["text"] if row.solution else None,
-                    **{name: getattr(row, name) for name in _RATED_COLUMNS},
-                )
+        """Candidates for eval cases, oldest first; see Cases.candidates."""
+        return self.cases.candidates(since)
 
     def forget(self, person: str) -> Mapping[str, int]:
         """Erase one person's rows everywhere, and other people's verdicts on their answers.
@@ -226,9 +197,11 @@ class Store:
         Returns the number of erased rows by table. Reviews of threads stay, without their name.
         """
         theirs = sa.select(ANSWERS.c.id).where(ANSWERS.c.person == person)
+        with self._begin() as connection:
+            hashed = salted(connection, person)
         erase = {
             "feedback": sa.delete(FEEDBACK).where(
-                (FEEDBACK.c.person == person) | FEEDBACK.c.answer_id.in_(theirs)
+                (FEEDBACK.c.person == hashed) | FEEDBACK.c.answer_id.in_(theirs)
             ),
             "answers": sa.delete(ANSWERS).where(ANSWERS.c.person == person),
             "inbox": sa.delete(INBOX).where(INBOX.c.person == person),
@@ -236,6 +209,8 @@ class Store:
         with self._begin() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
             counts["escalations"] = self.escalations.forget(connection, person)
+            counts["eval cases"] = self.cases.forget(connection, hashed)
+            connection.execute(sa.update(AUDIT).where(AUDIT.c.person == hashed).values(person=""))
             counts |= forget_in_threads(connection, person)
             for erase_more in without_person(person):
                 connection.execute(erase_more)
@@ -406,16 +381,6 @@ class Store:
             if missing and isinstance(error, IntegrityError):
                 raise NotFoundError(missing) from None
             raise StoreError(_one_line(self._engine.url, error)) from error
-
-
-_RATED_COLUMNS = (
-    "question",
-    "verdict",
-    "asked_at",
-    "generation",
-    "prompt_version",
-    "model",
-)
 
 
 def _now() -> datetime:

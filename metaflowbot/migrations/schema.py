@@ -73,6 +73,7 @@ ANSWER_CACHE = sa.Table(
     sa.Column("key", PlainText, nullable=False, index=True),
     sa.Column("vector", sa.LargeBinary, nullable=False),
 )
+# `person` is a salted hash, so that no table says who disliked what.
 FEEDBACK = sa.Table(
     "feedback",
     METADATA,
@@ -83,6 +84,8 @@ FEEDBACK = sa.Table(
     sa.Column("verdict", PlainText, nullable=False),
     sa.Column("reason", PlainText, nullable=False),
     sa.Column("rated_at", UtcTime, nullable=False, index=True),
+    sa.Column("by_asker", sa.Boolean, nullable=False),
+    sa.Index("ix_feedback_verdict", "verdict", "answer_id"),
 )
 # `state` is open, done or dead. An open item may be claimed from `due_at` on; a claim moves
 # `due_at` to the end of its lease, so a worker that died gives the item back by itself.
@@ -215,4 +218,66 @@ SLACK_CHANNELS = sa.Table(
     sa.Column("rules", sa.JSON, nullable=False),
     sa.Column("person", PlainText, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
+)
+SALTS = sa.Table(
+    "salts",
+    METADATA,
+    sa.Column("name", PlainText, primary_key=True),
+    sa.Column("salt", PlainText, nullable=False),
+)
+# An answer's row as it is listed, searched and counted: narrow, as answers are wide. `text` is
+# the question's beginning, `topic` the same for questions of the same terms, `day` in UTC.
+QUESTIONS = sa.Table(
+    "questions",
+    METADATA,
+    sa.Column(
+        "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("asked_at", UtcTime, nullable=False, index=True),
+    sa.Column("day", PlainText, nullable=False),
+    sa.Column("channel", PlainText, nullable=False),
+    sa.Column("text", PlainText, nullable=False),
+    sa.Column("topic", PlainText, nullable=False),
+    sa.Column("abstained", sa.Boolean, nullable=False),
+    sa.Column("confidence", sa.Float, nullable=False),
+    sa.Column("model", PlainText, nullable=False),
+    sa.Column("total_ms", sa.Float, nullable=False),
+    sa.Column("cost_usd", sa.Float, nullable=False),
+    sa.Index("ix_questions_topic", "topic", "asked_at"),
+    sa.Index("ix_questions_day", "day", "abstained", "total_ms", "cost_usd"),
+)
+# Questions without a good answer; those with one `leader` (an answer's id) mean the same.
+GAPS = sa.Table(
+    "gaps",
+    METADATA,
+    sa.Column(
+        "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("leader", PlainText, nullable=False, index=True),
+    sa.Column("model", PlainText, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+)
+# What maintainers made of a candidate: `verdict` is accepted or rejected. No reference to the
+# answer: a case outlives the record it came from. `person` is the asker's salted hash.
+EVAL_CASES = sa.Table(
+    "eval_cases",
+    METADATA,
+    sa.Column("answer_id", PlainText, primary_key=True),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("verdict", PlainText, nullable=False),
+    sa.Column("question", PlainText, nullable=False),
+    sa.Column("gold", sa.JSON, nullable=False),
+    sa.Column("answer_points", sa.JSON, nullable=False),
+    sa.Column("kind", PlainText, nullable=False),
+    sa.Column("decided_at", UtcTime, nullable=False),
+)
+# `person` is a salted hash; `subject` is an id, never anybody's text.
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("person", PlainText, nullable=False, index=True),
+    sa.Column("action", PlainText, nullable=False),
+    sa.Column("subject", PlainText, nullable=False),
 )
