@@ -77,9 +77,9 @@ class SourceReport:
 class Summary:
     """What an ingest did.
 
-    `built` is the new generation, None where none was built. `generation` is the same once it is
-    active; it stays None where `stopped` says why it must not be. `embedded` counts the passages
-    whose vectors were not known yet.
+    `built` is the new generation, None where none was built. `generation` is the one that is active
+    in the end: the new one, or the live one where nothing has changed; None where `stopped` says
+    why the new one must not be. `embedded` counts the passages whose vectors were not known yet.
     """
 
     sources: list[SourceReport] = field(default_factory=list)
@@ -96,6 +96,8 @@ class Summary:
 
     def verdict(self) -> str:
         """One line on how it ended, with what to do next where it fell short."""
+        if self.generation and not self.built:
+            return f"nothing has changed: {self.generation} stays active"
         if self.generation:
             return f"active: {self.generation}"
         if not self.stopped:
@@ -140,7 +142,7 @@ class Ingest:
                     say(f"reading {source.name}")
                     summary.sources.append(self.read(source.name))
             passages = self.split(summary)
-            if dry_run:
+            if dry_run or self.is_live(passages, summary):
                 return summary
             say(f"embedding {len(passages):,} passages with {self.embedding.name}")
             self.embed(passages, summary, progress)
@@ -191,6 +193,14 @@ class Ingest:
             _count(summary, documents, folded, passages)
         return passages
 
+    def is_live(self, passages: Sequence[Passage], summary: Summary) -> bool:
+        """Whether the live generation is already what these passages would make."""
+        live = self.index.same(passages, self._counts(passages, summary), self.embedding.name)
+        if live is not None:
+            summary.generation = live.id
+            summary.changes = Changes.between(live, live)
+        return live is not None
+
     def embed(self, passages: Sequence[Passage], summary: Summary, progress: Progress) -> None:
         """Compute the vectors that are not known yet; raises what the embedding model raises."""
         known: list[int] = []
@@ -210,14 +220,7 @@ class Ingest:
 
     def build(self, passages: Sequence[Passage], summary: Summary) -> None:
         """Write the new generation beside the live one."""
-        indexed = {passage.document_id for passage in passages}
-        counts = {
-            report.name: SourceCount(
-                report.documents, report.passages, report.version, self._moved(report.name, indexed)
-            )
-            for report in summary.sources
-            if report.documents
-        }
+        counts = self._counts(passages, summary)
         with _timed(summary, "build"), writing(self.home):
             summary.built = self.index.build(passages, counts, self.embedding).id
 
@@ -254,6 +257,17 @@ class Ingest:
                 summary.sources.append(SourceReport(name, notice=notice))
         readings = [self.library.last(report.name) for report in summary.sources]
         return [document for reading in readings if reading for document in reading.documents]
+
+    def _counts(self, passages: Sequence[Passage], summary: Summary) -> Mapping[str, SourceCount]:
+        """What each source gives to the new generation."""
+        indexed = {passage.document_id for passage in passages}
+        return {
+            report.name: SourceCount(
+                report.documents, report.passages, report.version, self._moved(report.name, indexed)
+            )
+            for report in summary.sources
+            if report.documents
+        }
 
     def _moved(self, source: str, indexed: Container[str]) -> Mapping[str, str]:
         """The moves of a source's documents, so far as they lead to an indexed document."""

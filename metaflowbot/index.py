@@ -41,8 +41,11 @@ from metaflowbot.markdown import without_links
 from metaflowbot.vectors import Progress, VectorCache
 
 FORMAT = 1
+# Raised when the same passages give other files: other terms, other vectors, more of them.
+LAYOUT = 1
 _BUILDING = ".building"
 _VECTORS = "vectors.sqlite"
+_PASSAGES = "passages.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class SourceCount:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a generation is: `checksums` are SHA-256 by file, `built_at` is ISO 8601 in UTC."""
+    """What a generation is: `checksums` are SHA-256 by file, `built_at` is ISO 8601 in UTC.
+
+    Generations of an earlier `layout` are served as they are.
+    """
 
     id: str
     format: int
@@ -70,6 +76,7 @@ class Manifest:
     passages: int
     documents: Mapping[str, str]
     checksums: Mapping[str, str]
+    layout: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -130,7 +137,7 @@ class Generation:
         self.manifest = Manifest.read(folder)
         _verify(folder, self.manifest)
         with _reading(folder):
-            self.passages = tuple(_read_passages(folder / "passages.jsonl"))
+            self.passages = tuple(_read_passages(folder / _PASSAGES))
             self._lexical = Lexical.load(folder / "lexical", len(self.passages))
             with np.load(folder / "vectors.npz") as vectors:
                 self._mean, self._covariance = vectors["mean"], vectors["covariance"]
@@ -249,6 +256,24 @@ class Index:
                     continue
         return found
 
+    def same(
+        self, passages: Sequence[Passage], sources: Mapping[str, SourceCount], model: str
+    ) -> Manifest | None:
+        """The active generation if a new one of all this would be the same, else None.
+
+        None as well where it is damaged: then a new one mends it. `model` is the embedding's name.
+        """
+        folder = self._generations / (self.active_id() or "")
+        try:
+            manifest = Manifest.read(folder)
+            _verify(folder, manifest)
+        except IndexUnavailableError:
+            return None
+        made = (manifest.layout, manifest.embedding_model, manifest.sources)
+        written = hashlib.sha256("".join(_lines(passages)).encode()).hexdigest()
+        is_same = made == (LAYOUT, model, sources) and manifest.checksums[_PASSAGES] == written
+        return manifest if is_same and self._chroma.holds(folder) else None
+
     def build(
         self,
         passages: Sequence[Passage],
@@ -294,6 +319,7 @@ class Index:
                 passages=len(passages),
                 documents=_document_hashes(passages),
                 checksums=_checksums(folder),
+                layout=LAYOUT,
             )
             manifest.write(folder)
             folder.rename(self._generations / identity)
@@ -349,7 +375,7 @@ class Index:
         """The model and text of every passage there is; those of damaged generations go."""
         for manifest in self.manifests():
             with suppress(OSError, ValueError, TypeError, KeyError):
-                for passage in _read_passages(self._generations / manifest.id / "passages.jsonl"):
+                for passage in _read_passages(self._generations / manifest.id / _PASSAGES):
                     yield manifest.embedding_model, searchable(passage)
 
     def _names(self) -> set[str]:
@@ -470,7 +496,8 @@ def _document_hashes(passages: Iterable[Passage]) -> dict[str, str]:
 
 def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
     """The files of a generation but its manifest and Chroma's."""
-    _write_passages(folder / "passages.jsonl", passages)
+    with (folder / _PASSAGES).open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(_lines(passages))
     Lexical.build(list(map(searchable, passages))).save(folder / "lexical")
     np.savez(
         folder / "vectors.npz",
@@ -480,10 +507,10 @@ def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
     )
 
 
-def _write_passages(path: Path, passages: Iterable[Passage]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for passage in passages:
-            file.write(json.dumps(dataclasses.asdict(passage), ensure_ascii=False) + "\n")
+def _lines(passages: Iterable[Passage]) -> Iterator[str]:
+    """The passages as JSON, a line each."""
+    for passage in passages:
+        yield json.dumps(dataclasses.asdict(passage), ensure_ascii=False) + "\n"
 
 
 def _read_passages(path: Path) -> Iterator[Passage]:

@@ -350,7 +350,7 @@ def test_a_manifest_with_any_wrong_value_never_breaks_the_reader(
     except IndexUnavailableError as error:
         assert "\n" not in str(error)
     else:
-        assert key in ("built_at", "documents"), f"{key} = {value} was taken for good"
+        assert key in ("built_at", "documents", "layout"), f"{key} = {value} was taken for good"
 
 
 def test_a_generation_of_another_format_asks_for_a_new_ingest(library: Library) -> None:
@@ -415,3 +415,58 @@ def test_a_generation_of_another_embedding_model_names_both(library: Library) ->
     assert "test:words" in line
     assert "test:other" in line
     assert "metaflowbot ingest" in line
+
+
+# Whether there is anything to build
+
+
+def same(library: Library, passages: tuple[Passage, ...] = PASSAGES) -> Manifest | None:
+    return library.index.same(passages, counts(passages), library.embedding.name)
+
+
+def test_the_same_passages_need_no_new_generation(library: Library) -> None:
+    found = same(library)
+    assert found is not None
+    assert found.id == library.first.id
+
+
+def test_any_difference_needs_a_new_generation(library: Library) -> None:
+    other = (replace(PASSAGES[0], url="https://docs.metaflow.org/moved"), *PASSAGES[1:])
+    assert same(library, other) is None
+    assert same(library, PASSAGES[1:]) is None
+    assert library.index.same(PASSAGES, counts(), "test:other") is None
+    versions = {name: replace(count, version="2") for name, count in counts().items()}
+    assert library.index.same(PASSAGES, versions, library.embedding.name) is None
+
+
+def test_a_generation_of_an_earlier_layout_is_served_but_built_anew(library: Library) -> None:
+    path = library.folder(library.first.id) / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["layout"]
+    path.write_text(json.dumps(values))
+    assert library.found("retry") == "docs/scaling/failures.md"
+    assert same(library) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"not a database" * 100, None])
+def test_a_generation_whose_vectors_are_damaged_is_built_anew(
+    library: Library, data: bytes | None
+) -> None:
+    database = library.folder(library.first.id) / "chroma" / "chroma.sqlite3"
+    database.unlink()
+    if data is not None:
+        database.write_bytes(data)
+    assert same(library) is None
+
+
+def test_where_nothing_is_active_there_is_everything_to_build(tmp_path: Path) -> None:
+    assert Index(tmp_path).same(PASSAGES, counts(), "test:words") is None
+
+
+def test_after_a_roll_back_what_was_rolled_back_is_new_again(library: Library) -> None:
+    other = (replace(PASSAGES[0], text="Other."), *PASSAGES[1:])
+    library.index.activate(library.index.build(other, counts(other), library.embedding).id)
+    assert same(library, other) is not None
+    library.index.rollback()
+    assert same(library, other) is None
+    assert same(library) is not None

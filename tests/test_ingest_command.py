@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,13 +193,31 @@ def test_a_wrong_setting_ends_with_2_and_is_named(terminal: Terminal) -> None:
     assert "unknown key 'sources.docs.place'" in ended.complaint
 
 
-def test_a_second_run_embeds_nothing(terminal: Terminal, corpus: Path) -> None:
+def test_a_second_run_of_the_same_builds_nothing_and_says_so(
+    terminal: Terminal, corpus: Path
+) -> None:
     arguments = ("ingest", "--docs", str(corpus), "--only", "docs")
     first = terminal.run(*arguments)
     second = terminal.run(*arguments)
     assert "embedded 0 of 18 passages" in first.err
-    assert "embedded 18 of 18 passages" in second.err
-    assert "embedded 0 of 18 passages" not in second.err
+    assert "embedded" not in second.err
+    active = first.out.strip().rpartition(" ")[2]
+    assert second.out.strip().endswith(f"nothing has changed: {active} stays active")
+
+
+def test_a_run_after_one_page_was_changed_embeds_that_page_alone(
+    terminal: Terminal, corpus: Path, tmp_path: Path
+) -> None:
+    docs = tmp_path / "docs-repository"
+    shutil.copytree(corpus, docs)
+    arguments = ("ingest", "--docs", str(docs), "--only", "docs", "--json")
+    first = terminal.run(*arguments).document
+    page = next(path for path in sorted(docs.rglob("*.md")) if "\n# " in f"\n{path.read_text()}")
+    page.write_text(f"{page.read_text()}\n\n## Added\n\nSomething that was not there before.\n")
+    second = terminal.run(*arguments).document
+    assert first["embedded"] == 18
+    assert 1 <= second["embedded"] < 5
+    assert second["built"] == second["generation"] != first["generation"]
 
 
 def test_a_second_ingest_on_the_same_home_is_refused(terminal: Terminal, corpus: Path) -> None:
