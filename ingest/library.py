@@ -22,12 +22,16 @@ from metaflowbot.domain import Document, Section
 class Reading:
     """The documents of one source and when they were read (ISO 8601, UTC).
 
-    `moved` leads from earlier ids and URLs to the ids of today.
+    `moved` leads from earlier ids and URLs to the ids of today. `mark` is what the source said of
+    itself beforehand (see Marked), '' where it said nothing, and `omitted` pairs what was left out
+    with the reason.
     """
 
     read_at: str
     documents: tuple[Document, ...]
     moved: Mapping[str, str] = field(default_factory=dict)
+    mark: str = ""
+    omitted: Sequence[Sequence[str]] = ()
 
 
 class Library:
@@ -41,11 +45,14 @@ class Library:
         source: str,
         documents: Sequence[Document],
         moved: Mapping[str, str] = MappingProxyType({}),
+        mark: str = "",
+        omitted: Sequence[Sequence[str]] = (),
     ) -> None:
         """Replace what the source gave before; raises MetaflowbotError where that can't be done."""
         with replacing(self._folder / f"{source}.jsonl") as file:
             read_at = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(json.dumps({"read_at": read_at, "moved": dict(moved)}, ensure_ascii=False))
+            head = {"read_at": read_at, "moved": dict(moved), "mark": mark, "omitted": omitted}
+            file.write(json.dumps(head, ensure_ascii=False))
             for document in documents:
                 values = {**dataclasses.asdict(document), "defines": sorted(document.defines)}
                 file.write("\n" + json.dumps(values, ensure_ascii=False))
@@ -57,7 +64,7 @@ class Library:
                 head, *lines = file.read().split("\n")
             values = json.loads(head)
             documents = tuple(map(_document, lines))
-            return Reading(values["read_at"], documents, dict(values.get("moved", {})))
+            return Reading(**{**values, "documents": documents})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

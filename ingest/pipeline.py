@@ -28,7 +28,7 @@ from ingest.library import Library
 from ingest.moves import moves
 from ingest.passages import split
 from ingest.reference import fold
-from ingest.sources import Item, Moved, NotSetUpError, Omission, Removed, Source
+from ingest.sources import Item, Marked, Moved, NotSetUpError, Omission, Removed, Source
 from metaflowbot.chroma import Chroma, EmbeddedChroma
 from metaflowbot.disk import writing
 from metaflowbot.domain import Document, Passage
@@ -167,9 +167,7 @@ class Ingest:
         report = SourceReport(name)
         started = time.perf_counter()
         try:
-            documents, declared = _sorted(source.read(), report)
-            moved = moves(self.library.last(name), documents, declared)
-            self.library.keep(name, documents, moved)
+            self._read(source, report)
         except SourceError as error:
             if name in self.required:
                 raise SourceError(f"{name}: {error}") from None
@@ -180,6 +178,18 @@ class Ingest:
             report.notice = "; ".join(filter(None, [f"skipped: {error}" if skipped else "", kept]))
         report.seconds = round(time.perf_counter() - started, 2)
         return report
+
+    def _read(self, source: Source, report: SourceReport) -> None:
+        """Read the source unless it says that it would say again what it said last."""
+        mark = source.mark() if isinstance(source, Marked) else ""
+        last = self.library.last(source.name)
+        if mark and last and last.mark == mark:
+            report.omissions = tuple(Omission(what, why) for what, why in last.omitted)
+            return
+        documents, declared = _sorted(source.read(), report)
+        omitted = [(omission.what, omission.why) for omission in report.omissions]
+        moved = moves(last, documents, declared)
+        self.library.keep(source.name, documents, moved, mark, omitted)
 
     def split(self, summary: Summary) -> list[Passage]:
         """The passages of all sources read and kept; raises SourceError where there are none."""

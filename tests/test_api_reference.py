@@ -194,3 +194,25 @@ def test_a_broken_tutorial_is_named_and_left_out(tmp_path: Path) -> None:
 def test_without_metaflow_there_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="install the package 'metaflow'"):
         list(ApiReference(tmp_path).read())
+
+
+def installed(site: Path, record: str) -> ApiReference:
+    """The reference of a site where Metaflow's own list of files is `record`."""
+    info = site / "metaflow-2.0.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Name: metaflow\nVersion: 2.0\n")
+    (info / "RECORD").write_text(record)
+    return ApiReference(site)
+
+
+def test_the_mark_changes_with_the_files_that_are_installed_and_not_by_itself(
+    tmp_path: Path,
+) -> None:
+    marks = [installed(tmp_path, record).mark() for record in ("a,1", "a,1", "a,2")]
+    assert marks[0] == marks[1] != marks[2]
+    assert all(marks)
+
+
+def test_where_nothing_tells_what_is_installed_there_is_no_mark(tmp_path: Path) -> None:
+    assert ApiReference(tmp_path).mark() == ""
+    assert installed(tmp_path, "").mark() == ""

@@ -264,6 +264,62 @@ def test_what_was_scrubbed_is_counted_by_kind_even_of_a_source_that_fails(home: 
     assert report(summary, "docs").removed == {"phone": 1}
 
 
+# What need not be read again
+
+
+@dataclass
+class MarkedPages(Pages):
+    """Says beforehand whether it would give the same again, and counts how often it is read."""
+
+    marked: str = "1"
+    reads: int = 0
+
+    def mark(self) -> str:
+        return self.marked
+
+    def read(self) -> Iterator[Item]:
+        self.reads += 1
+        yield from super().read()
+
+
+def test_a_source_that_says_it_has_not_changed_is_not_read_again(home: Home) -> None:
+    source = MarkedPages("docs", [page("a", "Text."), Omission("b", "empty page")])
+    first, second = home.ingest(source), home.ingest(source)
+    assert source.reads == 1
+    assert report(second, "docs").omissions == report(first, "docs").omissions
+    assert second.generation == first.generation
+    assert home.texts() == {"a": "Text."}
+
+
+@pytest.mark.parametrize("marks", [("1", "2"), ("", "")])
+def test_a_source_is_read_again_where_it_may_have_changed(
+    home: Home, marks: tuple[str, str]
+) -> None:
+    source = MarkedPages("docs", [page("a", "Text.")], marked=marks[0])
+    home.ingest(source)
+    source.marked, source.items = marks[1], [page("a", "Other.")]
+    home.ingest(source)
+    assert home.texts() == {"a": "Other."}
+
+
+def test_a_marked_source_whose_last_reading_is_gone_is_read_again(home: Home) -> None:
+    source = MarkedPages("docs", [page("a", "Text.")])
+    home.ingest(source)
+    (home.folder / "index/documents/docs.jsonl").write_text("{")
+    home.ingest(source)
+    assert source.reads == 2
+
+
+def test_where_nothing_has_changed_nothing_is_embedded_or_built(home: Home) -> None:
+    source = Pages(items=[page("a", "Text.")])
+    first = home.ingest(source)
+    second = home.ingest(source)
+    assert (second.built, second.generation, second.embedded) == (None, first.generation, 0)
+    assert second.verdict() == f"nothing has changed: {first.generation} stays active"
+    assert (second.changes.added, second.changes.changed, second.changes.removed) == ((), (), ())
+    assert [manifest.id for manifest in home.index.manifests()] == [first.generation]
+
+
 # When something else goes wrong
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
@@ -50,5 +50,17 @@ class Source(Protocol):
         """Yield every document, every omission, what was scrubbed and what was moved.
 
         Raises SourceError when nothing can be read, NotSetUpError when something has to be set.
+        """
+        ...
+
+
+@runtime_checkable
+class Marked(Protocol):
+    """A source that can tell whether it would say again what it said before."""
+
+    def mark(self) -> str:
+        """Differs where `read` may yield other items; '' where that can't be told.
+
+        Cheap beside reading, and raises nothing.
         """
         ...

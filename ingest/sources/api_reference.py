@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import Distribution
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import urljoin
@@ -25,6 +28,7 @@ _KINDS = {
     "flow-decorator": "flow decorator",
     "config": "configuration variable",
 }
+_CODE = Path(__file__).resolve().parents[2]
 # From these modules people import; other classes are what their functions give back.
 _IMPORTED = ("metaflow", "metaflow.cards", "metaflow.integrations", "metaflow.exception")
 _EXCEPTIONS = "metaflow.exception"
@@ -50,6 +54,16 @@ class ApiReference:
     site: Path | None = None
     name: str = "metaflow-api"
 
+    def mark(self) -> str:
+        """A hash of what the packages' own lists of files say, and of the code that reads them."""
+        records = [_records(name, self.site) for name in ("metaflow", "metaflow-stubs")]
+        if not records[0]:
+            return ""
+        digest = hashlib.sha256("\0".join((sys.version, *records)).encode())
+        for path in sorted((*_CODE.glob("ingest/**/*.py"), *_CODE.glob("metaflowbot/*.py"))):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
     def read(self) -> Iterator[Document | Omission]:
         """Yield the documents; raise SourceError when Metaflow is not installed."""
         api = load(self.site)
@@ -59,6 +73,12 @@ class ApiReference:
         yield from _objects(api)
         yield from _settings(api)
         yield from _tutorials(api)
+
+
+def _records(name: str, site: Path | None) -> str:
+    """The hashes of a package's files as they were installed, '' where they are not known."""
+    found = Distribution.discover(name=name, path=[str(site)] if site else sys.path)
+    return "".join(distribution.read_text("RECORD") or "" for distribution in found)
 
 
 def _document(
