@@ -2,7 +2,8 @@
 
 What a line is for follows from its fields: `gold` makes it a question that the sources answer,
 `turns` a follow-up within a conversation, and a `kind` of UNANSWERABLE a message from which the
-bot should abstain.
+bot should abstain. Lines for one part of the bot alone are read by `drills`, and answers with
+people's labels by `agreement`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from evals.agreement import Labelled, is_labelled, labelled
+from evals.drills import Attack, CodeCase, Drill, SlackCase, drill, is_drill
 from metaflowbot.domain import Question, Turn
 from metaflowbot.errors import UsageError
 
@@ -34,7 +37,11 @@ object is a document of its own where no docs page is indexed that describes it.
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question. `gold` is () for what the sources can't answer."""
+    """One question. `gold` is () for what the sources can't answer.
+
+    `answer_points` are what a right answer says; `okay_points` what it may say besides.
+    `from_thread` is the id of the thread that the question was taken from, '' for none.
+    """
 
     id: str
     question: str
@@ -42,8 +49,10 @@ class Case:
     gold: Gold = ()
     history: tuple[Turn, ...] = ()
     answer_points: tuple[str, ...] = ()
+    okay_points: tuple[str, ...] = ()
     origin: str = ""
     difficulty: str = ""
+    from_thread: str = ""
 
     @property
     def asked(self) -> Question:
@@ -67,13 +76,16 @@ class Case:
 class Dataset:
     """Cases with where they come from. `sha256` is over the bytes of the files read.
 
-    `notices` name what was left out, a line each.
+    `notices` name what was left out, a line each. `drills` are the cases for one part alone,
+    `labelled` answers that judge models are held against.
     """
 
     name: str
     sha256: str
     cases: tuple[Case, ...]
     notices: tuple[str, ...] = ()
+    drills: tuple[Drill, ...] = ()
+    labelled: tuple[Labelled, ...] = ()
 
     def within(self, indexed: Container[str]) -> Dataset:
         """The dataset without the questions of which no gold page is indexed."""
@@ -121,9 +133,11 @@ class _Line(BaseModel):
     gold: list[str | list[str]] = []
     gold_anchor: str = ""
     answer_points: list[str] = []
+    okay_points: list[str] = []
     kind: str = ""
     difficulty: str = ""
     origin: str = ""
+    from_thread: str = ""
     why: str = ""
 
     @property
@@ -145,33 +159,54 @@ class _Line(BaseModel):
             gold=gold,
             history=tuple(said if self.question else said[:-1]),
             answer_points=tuple(self.answer_points),
+            okay_points=tuple(self.okay_points),
             origin=self.origin,
             difficulty=self.difficulty,
+            from_thread=self.from_thread or self.origin * self.origin.startswith("slack:"),
         )
 
 
-def read(path: Path = OWN) -> Dataset:
-    """The cases of one JSONL file, or of every JSONL file in a folder.
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A line that was read: where it stands, its values, and the names of fields nobody reads."""
+
+    where: str
+    line: _Line | None
+    other: Drill | Labelled | None = None
+    unread: frozenset[str] = frozenset()
+
+
+def read(*paths: Path) -> Dataset:
+    """The cases of JSONL files, or of every JSONL file in a folder; without a path the own ones.
 
     A file of which no line is a case, and fields that nobody reads, become notices. Raises
     UsageError with the file and the line of the first fault, and where there is no case at all.
     """
-    found: dict[str, Case] = {}
+    paths = paths or (OWN,)
+    found: dict[str, Case | Drill | Labelled] = {}
     digest = hashlib.sha256()
     notices: list[str] = []
-    for file in _files(path):
+    for file in [file for path in paths for file in _files(path)]:
         data = _bytes(file)
         lines = list(_lines(file, data))
-        if not any(line.is_case for _, line, _ in lines):
+        if not any(read.other or (read.line and read.line.is_case) for read in lines):
             notices.append(f"{file.name} is left out: no line has 'gold' or a known 'kind'")
             continue
         digest.update(file.name.encode() + b"\0" + data)
         notices += _unread(file, lines)
-        for where, line, _ in lines:
-            _add(found, where, line)
+        for line in lines:
+            _add(found, line)
+    name = " + ".join(path.name for path in paths)
     if not found:
-        raise UsageError(f"--dataset {path} holds no question ({'; '.join(notices) or 'no file'})")
-    return Dataset(path.name, digest.hexdigest(), tuple(found.values()), tuple(notices))
+        raise UsageError(f"--dataset {name} holds no question ({'; '.join(notices) or 'no file'})")
+    return Dataset(
+        name,
+        digest.hexdigest(),
+        tuple(item for item in found.values() if isinstance(item, Case)),
+        tuple(notices),
+        tuple(item for item in found.values() if isinstance(item, CodeCase | Attack | SlackCase)),
+        tuple(item for item in found.values() if isinstance(item, Labelled)),
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -189,35 +224,48 @@ def _bytes(file: Path) -> bytes:
         raise UsageError(f"{file} can't be read: {error.strerror}") from None
 
 
-def _lines(file: Path, data: bytes) -> Iterator[tuple[str, _Line, frozenset[str]]]:
-    """Yield for each line where it stands, its values, and the names of fields not read."""
+def _lines(file: Path, data: bytes) -> Iterator[_Read]:
     for number, raw in enumerate(data.split(b"\n"), start=1):
         where = f"{file.name} line {number}"
         if not raw.strip():
             continue
         try:
             values: Any = json.loads(raw)
+            if is_labelled(values) or is_drill(values):
+                read = labelled if is_labelled(values) else drill
+                yield _Read(where, None, read(values))
+                continue
             line = _Line.model_validate(values)
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
             name = ".".join(map(str, fault["loc"])) or "the line"
             raise UsageError(f"{where}: {name}: {fault['msg']}") from None
-        except ValueError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{where} is not JSON in UTF-8: {error}") from None
-        yield where, line, frozenset(values) - _Line.model_fields.keys()
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}") from None
+        yield _Read(where, line, unread=frozenset(values) - _Line.model_fields.keys())
 
 
-def _unread(file: Path, lines: list[tuple[str, _Line, frozenset[str]]]) -> list[str]:
-    names = sorted({name for _, _, unread in lines for name in unread})
+def _unread(file: Path, lines: list[_Read]) -> list[str]:
+    names = sorted({name for line in lines for name in line.unread})
     return [f"{file.name}: nobody reads the field '{name}'" for name in names]
 
 
-def _add(found: dict[str, Case], where: str, line: _Line) -> None:
-    if line.id in found:
-        raise UsageError(f"{where}: the id '{line.id}' was used before: give it another one")
-    if not line.is_case:
-        raise UsageError(f"{where}: '{line.id}' has neither 'gold' nor a kind of unanswerable one")
+def _add(found: dict[str, Case | Drill | Labelled], read: _Read) -> None:
+    item = read.line or read.other
+    assert item is not None, "a line is the one or the other"
+    if item.id in found:
+        raise UsageError(f"{read.where}: the id '{item.id}' was used before: give it another one")
+    if read.other is not None:
+        found[item.id] = read.other
+        return
+    assert read.line is not None
+    if not read.line.is_case:
+        raise UsageError(
+            f"{read.where}: '{item.id}' has neither 'gold' nor a kind of unanswerable one"
+        )
     try:
-        found[line.id] = line.case()
+        found[item.id] = read.line.case()
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
+        raise UsageError(f"{read.where}: {error}") from None

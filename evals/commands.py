@@ -15,11 +15,20 @@ from metaflowbot.cli import AsJson, fail, print_json
 from metaflowbot.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.runs import Comparison, Run
+    from evals.comparison import Comparison
+    from evals.runs import Run
 
-_DATASET = "A JSONL file of questions, or a folder of them; by default the own questions."
-_OUT = "The folder for the run's file; by default `evals` in the home."
+_DATASET = (
+    "A JSONL file of questions, or a folder of them, more than once for several; by default the "
+    "own questions. Cases from feedback are read with them by --dataset HOME/evals/cases."
+)
+_OUT = "The folder for the run's files; by default `evals` in the home."
 _RUN = "A run's file, or its name in `evals` in the home."
+_JUDGE = "The model that grades answers, as provider:model."
+_SECOND = "A second judge, to be compared with the first."
+_RECORD = "Keep every model call in this folder."
+_REPLAY = "Take every model call from this folder: no network, the same run byte for byte."
+_HOLD = "Search a question without the thread that it was taken from."
 
 evals_app = typer.Typer(help="Whether a change made answers better.", no_args_is_help=True)
 
@@ -30,30 +39,45 @@ def register(app: typer.Typer) -> None:
 
 
 @evals_app.command()
-def run(
+def run(  # noqa: PLR0917 - Typer's options are parameters
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite.")] = None,
-    dataset: Annotated[Path | None, typer.Option(help=_DATASET)] = None,
+    dataset: Annotated[list[Path] | None, typer.Option(help=_DATASET)] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Ask each question so often.")] = 1,
+    judge: Annotated[str, typer.Option(help=_JUDGE)] = "",
+    second_judge: Annotated[str, typer.Option(help=_SECOND)] = "",
+    record: Annotated[Path | None, typer.Option(help=_RECORD)] = None,
+    replay: Annotated[Path | None, typer.Option(help=_REPLAY)] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    hold_out: Annotated[bool, typer.Option(help=_HOLD)] = False,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
 ) -> None:
     """Put questions to the bot as it is set up here, and print what the suites say of it.
 
-    Nothing is written but the run's file. Exits 1 when no suite could run.
+    Nothing is written but the run's files: JSON, and a report as one HTML page. Exits 1 when no
+    suite could run, or when a judge left answers ungraded.
     """
-    from evals import cases, runs, suites, tables
-    from metaflowbot import bootstrap
+    from evals.session import Order, Session
 
-    chosen = _suites(suite or [*suites.SUITES, *suites.JUDGED])
-    questions = cases.read(dataset or cases.OWN)
-    settings = settings_module.load()
-    answerer = bootstrap.answerers(settings)()
-    evaluation = suites.evaluate(answerer, questions, chosen, tables.progress)
-    made = runs.record(answerer, questions, evaluation)
-    path = runs.write(made, out or settings.home / "evals")
+    order = Order(
+        suites=_suites(suite or []),
+        datasets=tuple(dataset or ()),
+        trials=trials,
+        hold_out=hold_out,
+        judges=(judge, second_judge),
+        record=record,
+        replay=replay,
+        resume=resume,
+        out=out,
+    )
+    session = Session.opened(order, settings_module.load())
+    made, path = session.run()
     _show_run(made, as_json=as_json)
-    print(f"run: {path}", file=sys.stderr)
+    print(f"run: {path}\nreport: {path.with_suffix('.html')}", file=sys.stderr)
     if not made.results:
         fail("no suite could run", 1)
+    if ungraded := sum(not grade.grade for it in made.questions.values() for grade in it.grades):
+        fail(f"{ungraded} answers have no grade: see the notices", 1)
 
 
 @evals_app.command()
@@ -63,22 +87,23 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """What changed from RUN_A to RUN_B. Exits 1 when a gated score fell significantly."""
-    from evals import runs
+    from evals import comparison, runs
 
-    comparison = runs.compare(runs.load(_run_file(run_a)), runs.load(_run_file(run_b)))
-    _show_comparison(comparison, as_json=as_json)
-    if comparison.is_regression:
+    changed = comparison.compare(runs.load(_run_file(run_a)), runs.load(_run_file(run_b)))
+    _show_comparison(changed, as_json=as_json)
+    if changed.is_regression:
         fail("a gated score fell significantly", 1)
 
 
-def _suites(names: Sequence[str]) -> list[str]:
+def _suites(names: Sequence[str]) -> tuple[str, ...]:
+    """The suites of these names, without repeats; all of them for no names."""
     from evals.suites import JUDGED, SUITES
 
     for name in names:
         if name not in (*SUITES, *JUDGED):
             known = ", ".join((*SUITES, *JUDGED))
             raise UsageError(f"--suite {name}: there is no such suite; there are {known}")
-    return list(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names)) or (*SUITES, *JUDGED)
 
 
 def _run_file(given: str) -> Path:
@@ -98,11 +123,11 @@ def _show_run(made: Run, *, as_json: bool) -> None:
         tables.show_run(made)
 
 
-def _show_comparison(comparison: Comparison, *, as_json: bool) -> None:
+def _show_comparison(changed: Comparison, *, as_json: bool) -> None:
     from evals import tables
 
     if not as_json:
-        tables.show_comparison(comparison)
+        tables.show_comparison(changed)
         return
-    verdicts = {change.score: change.verdict for change in comparison.changes}
-    print_json({**dataclasses.asdict(comparison), "verdicts": verdicts})
+    verdicts = {change.score: change.verdict for change in changed.changes}
+    print_json({**dataclasses.asdict(changed), "verdicts": verdicts})

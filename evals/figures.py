@@ -47,6 +47,11 @@ def mean(values: Sequence[float]) -> Figure:
     return _bootstrap(np.asarray(values, dtype=float))
 
 
+def average(values: Sequence[float]) -> float:
+    """The plain mean of at least one value."""
+    return float(np.mean(np.asarray(values, dtype=float)))
+
+
 def difference(before: Sequence[float], after: Sequence[float]) -> Figure:
     """The mean of `after` - `before`, question by question; not defined for no values."""
     return _bootstrap(np.asarray(after, dtype=float) - np.asarray(before, dtype=float))
@@ -92,6 +97,30 @@ def calibration_error(confidences: Sequence[float], outcomes: Sequence[bool]) ->
         return float(np.abs(gaps).sum() / rows.size)
 
     return _resampled(error, claimed.size)
+
+
+def kappa(first: Sequence[str], second: Sequence[str]) -> Figure:
+    """Cohen's kappa of two raters' labels of the same items (Cohen 1960), item by item.
+
+    1 is agreement everywhere, 0 what chance alone gives. Not defined for no items, and where both
+    give all items one label: then chance agrees everywhere as well. Resamples in which that
+    happens are left out of the interval.
+    """
+    ours, theirs = np.asarray(first), np.asarray(second)
+    if not ours.size:
+        return Figure(None, None, None, 0)
+    labels = np.unique(np.r_[ours, theirs])
+
+    def agreement(rows: Rows) -> float:
+        a, b = ours[rows], theirs[rows]
+        chance = sum(float((a == label).mean() * (b == label).mean()) for label in labels)
+        return float("nan") if chance == 1 else (float((a == b).mean()) - chance) / (1 - chance)
+
+    whole = agreement(np.arange(ours.size))
+    if np.isnan(whole):
+        return Figure(None, None, None, ours.size)
+    samples = np.asarray([agreement(rows) for rows in _rows(ours.size)])
+    return _figure(whole, samples[~np.isnan(samples)], ours.size)
 
 
 def risk_coverage(confidences: Sequence[float], outcomes: Sequence[bool]) -> tuple[Point, ...]:

@@ -1,8 +1,8 @@
 """The gate of `make check`: `python -m evals.gate`, exit 1 below the baseline.
 
-It puts the own questions to an index of the installed API reference alone, in a temporary home, so
-that it asks for neither a network nor a key. The baseline is an accepted run without the answers'
-texts; `--accept` writes it anew.
+It runs every suite that needs neither a key nor a clock over an index of the installed API
+reference alone, in a temporary home. The baseline is an accepted run without the answers' texts;
+`--accept` writes it anew, which is a commit of its own, with the report that it prints.
 """
 
 from __future__ import annotations
@@ -13,15 +13,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evals import cases, runs, tables
+from evals import cases, comparison, runs, tables
 from evals.cases import OWN
+from evals.observing import Advance
 from evals.runs import Run
-from evals.suites import ABSTENTION, RETRIEVAL, Advance, evaluate
+from evals.suites import COST, LATENCY, SUITES, Plan, evaluate
 from evals.workbench import Workbench
 from metaflowbot import bootstrap
 from metaflowbot.errors import MetaflowbotError, UsageError
 
 BASELINE = OWN / "baseline.json"
+GUARDED = tuple(suite for suite in SUITES if suite not in (LATENCY, COST))
+"""The suites that the gate runs."""
+_ACCEPTED = (
+    "A baseline is a commit of its own: commit evals/data/baseline.json alone, with this report "
+    "and the reason for the change in the message."
+)
 
 
 def main(words: Sequence[str] | None = None, baseline: Path = BASELINE) -> int:
@@ -36,6 +43,7 @@ def main(words: Sequence[str] | None = None, baseline: Path = BASELINE) -> int:
         if accepted is None:
             accept(made, baseline)
             tables.show_run(made)
+            print(f"\n{_ACCEPTED}")
             return 0
         return hold(made, accepted)
     except MetaflowbotError as error:
@@ -49,17 +57,17 @@ def run(advance: Advance = iter) -> Run:
         bench.ingest()
         answerer = bootstrap.answerers(bench.settings)()
         dataset = cases.read(OWN).within(answerer.retriever.generation.manifest.documents)
-        evaluation = evaluate(answerer, dataset, [RETRIEVAL, ABSTENTION], advance)
+        evaluation = evaluate(answerer, dataset, Plan(GUARDED), advance)
         return runs.record(answerer, dataset, evaluation)
 
 
 def hold(made: Run, accepted: Run) -> int:
     """Print what changed since the accepted run; 1 when a gated score fell significantly."""
-    comparison = runs.compare(accepted, made)
-    tables.show_comparison(comparison)
-    if comparison.is_regression:
+    changed = comparison.compare(accepted, made)
+    tables.show_comparison(changed)
+    if changed.is_regression:
         print("gate: a gated score fell significantly below the baseline", file=sys.stderr)
-    return int(comparison.is_regression)
+    return int(changed.is_regression)
 
 
 def accept(made: Run, baseline: Path = BASELINE) -> None:

@@ -1,26 +1,28 @@
-"""Runs: what an evaluation gave, kept as a JSON file, and what changed between two of them."""
+"""Runs: what an evaluation gave, kept as a JSON file."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from evals import figures
 from evals.cases import Dataset
-from evals.figures import Figure
-from evals.suites import GATED, Evaluation, Observation, Result
+from evals.drilling import Probe
+from evals.judging import Grade
+from evals.observing import Observation
+from evals.suites import Evaluation, Result
 from metaflowbot.answer import Answerer
 from metaflowbot.errors import UsageError
 
-FORMAT = 1
-
-Verdict = Literal["better", "worse", "tie"]
+FORMAT = 2
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Subject:
     """What was evaluated, so that a run can be told from another and repeated.
 
     `documents` is a hash over the indexed documents: two generations of the same documents have
-    the same one.
+    the same one. `code` is the commit, with a plus where files are changed, or the version that is
+    installed; `prompts` a hash over all prompts, those of the judges among them.
     """
 
     dataset: str
@@ -38,13 +41,20 @@ class Subject:
     embedding_model: str
     prompt_version: str
     model: str
+    code: str = ""
+    prompts: str = ""
+    trials: int = 1
+    hold_out: bool = False
+    judges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One question of a run. `first_rank` is that of the first gold page, 0 for none.
+    """One question or drill of a run. `first_rank` is that of the first gold page, 0 for none.
 
-    `ranking` holds the ids of the documents found, best first; `gold` one id for each gold page.
+    `ranking` holds the ids of the documents found, best first; `gold` one id for each gold page;
+    `cited` the ids of the documents that the answer cites. Of several trials the first is kept.
+    `why` says what a drill found wrong; `grades` are those of all judges and trials.
     """
 
     question: str
@@ -56,11 +66,18 @@ class Outcome:
     text: str = ""
     abstained: bool | None = None
     confidence: float | None = None
+    cited: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    why: str = ""
+    grades: tuple[Grade, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A whole run; `started_at` is ISO 8601 in UTC."""
+    """A whole run; `started_at` is ISO 8601 in UTC.
+
+    `judge_is_trusted` says whether grades by a judge may stop a change.
+    """
 
     format: int
     started_at: str
@@ -69,49 +86,125 @@ class Run:
     questions: dict[str, Outcome]
     skipped: dict[str, str]
     notices: tuple[str, ...]
+    judge_is_trusted: bool = False
 
 
 _JSON = TypeAdapter(Run)
 
 
-def record(answerer: Answerer, dataset: Dataset, evaluation: Evaluation) -> Run:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How a run was made, besides what came of it; `started_at` is '' for now."""
+
+    trials: int = 1
+    hold_out: bool = False
+    started_at: str = ""
+
+
+def record(
+    answerer: Answerer, dataset: Dataset, evaluation: Evaluation, made: Made = Made()
+) -> Run:
     """The run of an evaluation that has just ended."""
-    manifest = answerer.retriever.generation.manifest
-    documents = "\n".join(f"{name} {digest}" for name, digest in sorted(manifest.documents.items()))
+    grades = evaluation.seen.grades
     return Run(
         format=FORMAT,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        subject=Subject(
-            dataset=dataset.name,
-            dataset_sha256=dataset.sha256,
-            generation=manifest.id,
-            documents=hashlib.sha256(documents.encode()).hexdigest(),
-            embedding_model=manifest.embedding_model,
-            prompt_version=answerer.prompt.version,
-            model=answerer.model.name if answerer.model else "none",
-        ),
+        started_at=made.started_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        subject=subject(answerer, dataset, made, grades.judges if grades else ()),
         results=evaluation.results,
-        questions={
-            item.case.id: _outcome(item, evaluation.scores.get(item.case.id, {}))
-            for item in evaluation.observations
-        },
+        questions=dict(_outcomes(evaluation)),
         skipped=evaluation.skipped,
         notices=evaluation.notices,
+        judge_is_trusted=grades is not None and grades.is_trusted,
     )
 
 
-def _outcome(item: Observation, scores: dict[str, float]) -> Outcome:
+def subject(
+    answerer: Answerer, dataset: Dataset, made: Made, judges: tuple[str, ...] = ()
+) -> Subject:
+    """What is evaluated."""
+    manifest = answerer.retriever.generation.manifest
+    documents = "\n".join(f"{name} {digest}" for name, digest in sorted(manifest.documents.items()))
+    prompts = b"".join(path.read_bytes() for path in sorted((_ROOT / "prompts").glob("*.md")))
+    return Subject(
+        dataset=dataset.name,
+        dataset_sha256=dataset.sha256,
+        generation=manifest.id,
+        documents=hashlib.sha256(documents.encode()).hexdigest(),
+        embedding_model=manifest.embedding_model,
+        prompt_version=answerer.prompt_version,
+        model=answerer.model.name if answerer.model else "none",
+        code=_code(),
+        prompts=hashlib.sha256(prompts).hexdigest(),
+        trials=made.trials,
+        hold_out=made.hold_out,
+        judges=judges,
+    )
+
+
+def _code() -> str:
+    """The commit of a checkout, else the version of the package."""
+    if (_ROOT / ".git").exists():
+        with suppress(OSError, subprocess.SubprocessError):
+            return _git("rev-parse", "--short=12", "HEAD") + "+" * bool(
+                _git("status", "--porcelain", "--untracked-files=no")
+            )
+    return metadata.version("metaflowbot")
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(_ROOT), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _outcomes(evaluation: Evaluation) -> Iterator[tuple[str, Outcome]]:
+    seen = evaluation.seen
+    graded: dict[str, list[Grade]] = {}
+    for grade in seen.grades.grades if seen.grades else ():
+        graded.setdefault(grade.case_id, []).append(grade)
+    for item in seen.observations:
+        if not item.trial:
+            name = item.case.id
+            scores = evaluation.scores.get(name, {})
+            yield name, _outcome(item, scores, tuple(graded.get(name, ())))
+    probes: dict[str, list[Probe]] = {}
+    for probe in seen.probes:
+        probes.setdefault(probe.id, []).append(probe)
+    for name, given in probes.items():
+        yield name, _drilled(given, evaluation.scores[name])
+
+
+def _outcome(item: Observation, scores: dict[str, float], grades: tuple[Grade, ...]) -> Outcome:
     answer = item.answer
     return Outcome(
         question=item.case.question,
         kind=item.case.kind,
         gold=item.judged.relevant,
-        ranking=tuple(hit.best.document_id for hit in item.search.hits),
+        ranking=item.ranking,
         first_rank=item.judged.first_rank,
         scores=scores,
         text=answer.text if answer else "",
         abstained=answer.abstained if answer else None,
         confidence=answer.confidence if answer else None,
+        cited=tuple(it.document_id for it in answer.citations) if answer else (),
+        checks=answer.checks if answer else (),
+        grades=grades,
+    )
+
+
+def _drilled(probes: Sequence[Probe], scores: dict[str, float]) -> Outcome:
+    """One drill: what was shown where it did worst."""
+    worst = min(probes, key=lambda probe: probe.score)
+    why = "; ".join(f"{probe.measure}: {probe.why}" for probe in probes if probe.why)
+    return Outcome(
+        question=worst.asked,
+        kind=worst.kind,
+        gold=(),
+        ranking=(),
+        first_rank=0,
+        scores=scores,
+        text=worst.shown,
+        why=why,
     )
 
 
@@ -147,102 +240,10 @@ def load(path: Path) -> Run:
     return run
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One score in two runs, over the questions that both have; `change` is after - before."""
-
-    score: str
-    before: Figure
-    after: Figure
-    change: Figure
-    gated: bool
-
-    @property
-    def verdict(self) -> Verdict:
-        """A tie unless the interval of the change leaves out zero."""
-        if self.change.low is not None and self.change.low > 0:
-            return "better"
-        if self.change.high is not None and self.change.high < 0:
-            return "worse"
-        return "tie"
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """One question whose scores changed: the score that moved most, and both outcomes."""
-
-    id: str
-    score: str
-    change: float
-    before: Outcome
-    after: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What changed from one run to another; `moved` begins with what fell most."""
-
-    changes: tuple[Change, ...]
-    moved: tuple[Moved, ...]
-    notices: tuple[str, ...]
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether a gated score fell significantly."""
-        return any(change.gated and change.verdict == "worse" for change in self.changes)
-
-
-def compare(before: Run, after: Run) -> Comparison:
-    """Pair the questions of two runs; raises UsageError where they have no score in common."""
-    pairs = {
-        name: (before.questions[name], after.questions[name])
-        for name in before.questions
-        if name in after.questions
-    }
-    changes = tuple(_changes(pairs))
-    if not changes:
-        raise UsageError("the two runs have no scored question in common")
-    moved = (item for name, pair in pairs.items() for item in _moved(name, *pair))
-    return Comparison(
-        changes,
-        tuple(sorted(moved, key=lambda item: item.change)),
-        tuple(_differences(before, after)),
-    )
-
-
-def _changes(pairs: Mapping[str, tuple[Outcome, Outcome]]) -> Iterator[Change]:
-    names = dict.fromkeys(name for old, _ in pairs.values() for name in old.scores)
-    for name in names:
-        both = [
-            (old.scores[name], new.scores[name])
-            for old, new in pairs.values()
-            if name in old.scores and name in new.scores
-        ]
-        if both:
-            earlier, later = zip(*both, strict=True)
-            yield Change(
-                name,
-                figures.mean(earlier),
-                figures.mean(later),
-                figures.difference(earlier, later),
-                name in GATED,
-            )
-
-
-def _moved(name: str, old: Outcome, new: Outcome) -> Iterator[Moved]:
-    changes = {
-        score: new.scores[score] - value
-        for score, value in old.scores.items()
-        if score in new.scores
-    }
-    if any(changes.values()):
-        most = max(changes, key=lambda score: abs(changes[score]))
-        yield Moved(name, most, round(changes[most], 4), old, new)
-
-
-def _differences(before: Run, after: Run) -> Iterator[str]:
-    if before.subject.dataset_sha256 != after.subject.dataset_sha256:
-        yield "the datasets differ: only questions of the same id are compared"
-    alone = before.questions.keys() ^ after.questions.keys()
-    if alone:
-        yield f"{len(alone)} questions are in one run only: {', '.join(sorted(alone)[:5])}"
+def history(folder: Path, count: int) -> list[Run]:
+    """The last runs in a folder, oldest first; files that are no runs of this format are passed."""
+    found = []
+    for path in sorted(folder.glob("*Z.json"))[-count:]:
+        with suppress(UsageError):
+            found.append(load(path))
+    return found

@@ -1,55 +1,69 @@
 """The suites: what was observed of the bot, turned into figures.
 
-Every case is put to the bot once, and each suite reads the observations: a suite is a pure
-function, so the figures of a run can be made again from what it kept.
+Every case is put to the bot once (or as often as there are trials), every drill is run, and each
+suite reads what came of it: a suite is a pure function, so the figures of a run can be made again
+from what it kept. A question's score is the mean over its trials, so a question counts once
+however often it was asked.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from evals import figures
+from evals import citing, figures
 from evals.cases import Case, Dataset
+from evals.citing import Pages
+from evals.drilling import Drills, Probe
+from evals.drills import Attack, CodeCase, Drill, SlackCase
 from evals.figures import Figure, Point
-from evals.ranking import DEPTH, MEASURES, Judged, judge, score
+from evals.judging import Grades, Jury
+from evals.observing import Advance, Journal, Observation, Timer, Watch, measured
+from evals.ranking import MEASURES, score
 from metaflowbot.answer import Answerer
-from metaflowbot.domain import Answer, Search
+from metaflowbot.code_check import CodeChecker
+from metaflowbot.code_check.blocks import pieces
 
 RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY = "retrieval", "follow-ups", "abstention", "latency"
-SUITES = (RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY)
+CITATIONS, CODE, SAFETY, SLACK, COST = "citations", "code", "safety", "slack", "cost"
+SUITES = (RETRIEVAL, FOLLOW_UPS, ABSTENTION, CITATIONS, CODE, SAFETY, SLACK, LATENCY, COST)
 """The suites that need no judge."""
-JUDGED = ("answers",)
+ANSWERS = "answers"
+JUDGED = (ANSWERS,)
 """The suites whose grades a judge model gives."""
 
-GATED = tuple(f"{RETRIEVAL}/{name}" for name in ("recall@5", "MRR", "nDCG@10"))
-"""The scores whose fall stops a change."""
 DECISION = f"{ABSTENTION}/right decision"
+CORRECT = f"{ANSWERS}/correct"
+GATED = (
+    *(f"{RETRIEVAL}/{name}" for name in ("recall@5", "nDCG@10")),
+    f"{FOLLOW_UPS}/nDCG@10",
+    DECISION,
+    *(f"{CITATIONS}/{name}" for name in ("quotes hold", "links hold", "recall", "gold cited")),
+    f"{CODE}/verdict",
+    f"{SAFETY}/held, no model",
+    f"{SAFETY}/held, obedient model",
+    f"{SLACK}/right",
+)
+"""The scores whose fall stops a change; CORRECT with them where both runs have a judge to trust."""
 
+_ANSWERED = frozenset({ABSTENTION, CITATIONS, CODE, LATENCY, COST, ANSWERS})
+_DRILLS: Mapping[str, type[Drill]] = {CODE: CodeCase, SAFETY: Attack, SLACK: SlackCase}
 _SOURCES = {"api": "metaflow-api", "labs": "labs", "slack": "slack", "github": "github"}
+_CITED = ("quotes hold", "links hold", "precision", "recall", "gold cited")
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """What the bot found and said for one case, with the wall time of each (milliseconds).
+class Plan:
+    """What is to be run. `jury` is None without a judge model.
 
-    `answer` is None where no chosen suite reads answers.
+    With `hold_out` a question is searched without the thread that it was taken from.
     """
 
-    case: Case
-    judged: Judged
-    search: Search
-    search_ms: float
-    answer: Answer | None = None
-    answer_ms: float = 0.0
-
-    @property
-    def is_supported(self) -> bool:
-        """Whether a gold page is among those that the answer cites."""
-        cited = {citation.document_id for citation in self.answer.citations} if self.answer else ()
-        return any(document in cited for pages in self.case.gold for document in pages)
+    suites: tuple[str, ...]
+    trials: int = 1
+    hold_out: bool = False
+    jury: Jury | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,126 +76,231 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """All that was observed, before anything is computed of it."""
+
+    observations: tuple[Observation, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    grades: Grades | None = None
+
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Each question's own scores, by its id and by 'suite/measure'."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of a dataset. `scores` are each question's own, by 'suite/measure'.
+    """What came of a dataset. `scores` are each question's own.
 
     `skipped` says for each suite that was chosen and not run why; `notices` are lines about cases.
     """
 
-    observations: tuple[Observation, ...]
+    seen: Seen
     results: dict[str, Result]
     scores: dict[str, dict[str, float]]
     skipped: dict[str, str]
     notices: tuple[str, ...]
 
 
-Advance = Callable[[Sequence[Case]], Iterable[Case]]
-"""Hands the cases on one by one, and may show how far it is."""
-
-
 def evaluate(
-    answerer: Answerer, dataset: Dataset, chosen: Sequence[str], advance: Advance = iter
+    answerer: Answerer, dataset: Dataset, plan: Plan, advance: Advance = iter
 ) -> Evaluation:
     """Run the chosen suites; raises what searching and answering raise."""
-    manifest = answerer.retriever.generation.manifest
-    dataset, indexed = dataset.followed(manifest.current_id), manifest.documents
-    skipped = dict(_skipped(dataset, chosen))
-    run = [suite for suite in chosen if suite not in skipped]
-    cases = _cases_of(dataset, run)
-    answers = ABSTENTION in run or LATENCY in run
-    if cases:
-        _observe(answerer, cases[0], indexed, answers)  # the first call loads the models
-    seen = tuple(_observe(answerer, case, indexed, answers) for case in advance(cases))
-    scores = _scores(seen, run)
-    results = {suite: _SUITES[suite](seen, scores) for suite in run}
-    return Evaluation(seen, results, scores, skipped, (*dataset.notices, *_missing(seen)))
+    bench = Bench.of(answerer, dataset, plan)
+    return bench.concluded(bench.seen(Journal(), advance))
 
 
-def _skipped(dataset: Dataset, chosen: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for suite in chosen:
-        if suite in JUDGED:
-            yield suite, "it needs a judge model"
-        elif not _cases_of(dataset, [suite]):
-            yield suite, "the dataset has no question for it"
+@dataclass(frozen=True)
+class Bench:
+    """One bot, the dataset as its index knows it, and the suites that can be run on both."""
+
+    answerer: Answerer
+    dataset: Dataset
+    plan: Plan
+    skipped: dict[str, str]
+
+    @classmethod
+    def of(cls, answerer: Answerer, dataset: Dataset, plan: Plan) -> Bench:
+        """What of the plan can be run."""
+        manifest = answerer.retriever.generation.manifest
+        dataset = dataset.followed(manifest.current_id)
+        has_model = answerer.model is not None
+        skipped = dict(_skipped(dataset, plan, has_model=has_model))
+        suites = tuple(suite for suite in plan.suites if suite not in skipped)
+        return cls(answerer, dataset, replace(plan, suites=suites), skipped)
+
+    @property
+    def cases(self) -> list[Case]:
+        """The questions that the suites read, in the dataset's order."""
+        return _cases_of(self.dataset, self.plan.suites)
+
+    @property
+    def drills(self) -> list[Drill]:
+        """The drills that the suites read, in the dataset's order."""
+        kinds = tuple(_DRILLS[suite] for suite in self.plan.suites if suite in _DRILLS)
+        return [drill for drill in self.dataset.drills if isinstance(drill, kinds)]
+
+    def seen(self, journal: Journal, advance: Advance = iter, timer: Timer = measured) -> Seen:
+        """Put everything to the bot."""
+        plan = self.plan
+        watch = Watch(self.answerer, bool(_ANSWERED & {*plan.suites}), plan.hold_out, timer)
+        observations = watch.observe(self.cases, journal, advance, plan.trials)
+        probes = Drills(self.answerer).run(self.drills, journal, advance)
+        grades = None
+        if plan.jury is not None and ANSWERS in plan.suites:
+            grades = plan.jury.grade(observations, journal, advance)
+        return Seen(observations, probes, grades)
+
+    def concluded(self, seen: Seen) -> Evaluation:
+        """The figures of all suites."""
+        scores = self._scores(seen)
+        results = {suite: _SUITES[suite](seen, scores) for suite in self.plan.suites}
+        notices = (*self.dataset.notices, *_missing(seen.observations), *_ungraded(seen.grades))
+        return Evaluation(seen, results, scores, self.skipped, notices)
+
+    def _scores(self, seen: Seen) -> dict[str, dict[str, float]]:
+        given: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for case_id, name, value in self._values(seen):
+            given[case_id][name].append(value)
+        return {
+            case_id: {name: round(figures.average(values), 6) for name, values in of_case.items()}
+            for case_id, of_case in given.items()
+        }
+
+    def _values(self, seen: Seen) -> Iterator[tuple[str, str, float]]:
+        suites = self.plan.suites
+        yield from _ranked(seen.observations, suites)
+        if ABSTENTION in suites:
+            for item in _decided(seen.observations):
+                yield item.case.id, DECISION, float(item.abstained != bool(item.case.gold))
+        if CITATIONS in suites:
+            yield from _cited(seen.observations, self.answerer)
+        if CODE in suites:
+            checker = Drills(self.answerer).checker
+            yield from _coded(seen.observations, checker)
+        for probe in seen.probes:
+            yield probe.id, f"{probe.suite}/{probe.measure}", probe.score
+        if seen.grades is not None:
+            yield from seen.grades.values(ANSWERS)
+
+
+def _skipped(dataset: Dataset, plan: Plan, *, has_model: bool) -> Iterator[tuple[str, str]]:
+    for suite in plan.suites:
+        if suite in JUDGED and plan.jury is None:
+            yield suite, "it needs a judge model: name one with --judge"
+        elif suite == COST and not has_model:
+            yield suite, "no chat model is set up, so nothing is spent"
+        elif not _cases_of(dataset, [suite]) and not any(
+            isinstance(drill, _DRILLS.get(suite, ())) for drill in dataset.drills
+        ):
+            yield suite, "the dataset has no case for it"
 
 
 def _cases_of(dataset: Dataset, suites: Sequence[str]) -> list[Case]:
-    """The cases that the suites read, in the dataset's order."""
+    """The questions that the suites read, in the dataset's order."""
     read: set[str] = set()
     for suite in suites:
-        if suite != FOLLOW_UPS:
+        if suite in (RETRIEVAL, ABSTENTION, CITATIONS, LATENCY, COST, CODE):
             read |= {case.id for case in dataset.answerable}
-        if suite in (FOLLOW_UPS, LATENCY):
+        if suite in (FOLLOW_UPS, CITATIONS, LATENCY, COST, CODE):
             read |= {case.id for case in dataset.follow_ups}
-        if suite in (ABSTENTION, LATENCY):
+        if suite in (ABSTENTION, LATENCY, COST):
             read |= {case.id for case in dataset.unanswerable}
+        if suite == ANSWERS:
+            read |= {case.id for case in dataset.cases if case.answer_points}
     return [case for case in dataset.cases if case.id in read]
 
 
-def _observe(
-    answerer: Answerer, case: Case, indexed: Mapping[str, object], answers: bool
-) -> Observation:
-    started = time.perf_counter()
-    search = answerer.retriever.search(case.asked, DEPTH)
-    search_ms = _since(started)
-    judged = judge((hit.best.document_id for hit in search.hits), case.gold, indexed)
-    if not answers:
-        return Observation(case, judged, search, search_ms)
-    started = time.perf_counter()
-    *_, answer = answerer.stream(case.asked)
-    assert isinstance(answer, Answer)
-    return Observation(case, judged, search, search_ms, answer, _since(started))
+def _missing(seen: Sequence[Observation]) -> Iterator[str]:
+    for item in seen:
+        for page in item.judged.missing if not item.trial else ():
+            yield f"{item.case.id}: its gold page {page} is not in the index"
 
 
-def _since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)
+def _ungraded(grades: Grades | None) -> Iterator[str]:
+    if grades is not None:
+        yield from grades.notices
 
 
-def _scores(seen: Sequence[Observation], run: Sequence[str]) -> dict[str, dict[str, float]]:
-    scores: dict[str, dict[str, float]] = defaultdict(dict)
-    suite_of = {item.case.id: _ranking_suite(item.case) for item in seen if item.case.gold}
-    rankings = {item.case.id: item.judged for item in seen if suite_of.get(item.case.id) in run}
-    for case_id, values in score(rankings).items():
-        scores[case_id] |= {f"{suite_of[case_id]}/{name}": values[name] for name in MEASURES}
-    if ABSTENTION in run:
-        for item in _decided(seen):
-            scores[item.case.id][DECISION] = float(item.abstained != bool(item.case.gold))
-    return dict(scores)
+# Each question's scores
+
+
+def _ranked(seen: Sequence[Observation], suites: Sequence[str]) -> Iterator[tuple[str, str, float]]:
+    suite_of = {it.case.id: _ranking_suite(it.case) for it in seen if it.case.gold}
+    members = [it for it in seen if suite_of.get(it.case.id) in suites]
+    rankings = {f"{it.trial} {it.case.id}": it.judged for it in members}
+    for key, values in score(rankings).items():
+        case_id = key.partition(" ")[2]
+        for name in MEASURES:
+            yield case_id, f"{suite_of[case_id]}/{name}", values[name]
 
 
 def _ranking_suite(case: Case) -> str:
     return FOLLOW_UPS if case.history else RETRIEVAL
 
 
-def _missing(seen: Sequence[Observation]) -> Iterator[str]:
+def _cited(seen: Sequence[Observation], answerer: Answerer) -> Iterator[tuple[str, str, float]]:
+    pages = Pages.of(answerer.retriever.generation.passages)
     for item in seen:
-        for page in item.judged.missing:
-            yield f"{item.case.id}: its gold page {page} is not in the index"
+        if item.answer is not None and item.case.gold:
+            for name, value in citing.scores(item.answer, item.case.gold, pages).items():
+                yield item.case.id, f"{CITATIONS}/{name}", value
+
+
+def _coded(seen: Sequence[Observation], checker: CodeChecker) -> Iterator[tuple[str, str, float]]:
+    """The share of an answer's blocks of code without a fault; nothing for one without code."""
+    for item in seen:
+        if item.answer is None or item.answer.abstained or not item.case.gold:
+            continue
+        text = citing.unquoted(item.answer.text)
+        blocks = sum(not piece.inline for piece in pieces(text))
+        if blocks:
+            bad = sum(not found.inline for found in checker.check_markdown(text))
+            yield item.case.id, f"{CODE}/blocks that pass", 1 - bad / blocks
 
 
 # The suites
 
 
-def _ranking(
-    suite: str, seen: Sequence[Observation], scores: Mapping[str, Mapping[str, float]]
-) -> Result:
-    members = [item for item in seen if item.case.gold and _ranking_suite(item.case) == suite]
-    groups: dict[str, list[Observation]] = defaultdict(list)
-    for item in members:
-        groups[f"kind: {item.case.kind or 'not given'}"].append(item)
+def _ranking(suite: str, seen: Seen, scores: Scores) -> Result:
+    members = {
+        it.case.id: it
+        for it in seen.observations
+        if it.case.gold and _ranking_suite(it.case) == suite
+    }
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, item in members.items():
+        groups[f"kind: {item.case.kind or 'not given'}"].append(name)
         for source in {_source(page) for page in item.judged.relevant}:
-            groups[f"source: {source}"].append(item)
-
-    def over(items: Sequence[Observation]) -> dict[str, Figure]:
-        rows = [scores[item.case.id] for item in items]
-        return {name: figures.mean([row[f"{suite}/{name}"] for row in rows]) for name in MEASURES}
-
-    return Result(over(members), {name: over(groups[name]) for name in sorted(groups)})
+            groups[f"source: {source}"].append(name)
+    measures = tuple(f"{suite}/{name}" for name in MEASURES)
+    return _grouped(suite, measures, members, groups, scores)
 
 
 def _source(document_id: str) -> str:
     """The source that a document id tells (the table of ids)."""
     return _SOURCES.get(document_id.partition(":")[0], "metaflow-docs")
+
+
+def _grouped(
+    suite: str,
+    measures: Sequence[str],
+    members: Iterable[str],
+    groups: Mapping[str, Sequence[str]],
+    scores: Scores,
+) -> Result:
+    """The mean of each measure over all members, and over those of each group that have it."""
+
+    def over(names: Iterable[str]) -> dict[str, Figure]:
+        rows = [scores.get(name, {}) for name in names]
+        return {
+            measure.removeprefix(f"{suite}/"): figures.mean(
+                [row[measure] for row in rows if measure in row]
+            )
+            for measure in measures
+        }
+
+    return Result(over(members), {name: over(groups[name]) for name in sorted(groups)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +319,9 @@ def _decided(seen: Sequence[Observation]) -> list[_Decision]:
     ]
 
 
-def _abstention(seen: Sequence[Observation], _: object) -> Result:
+def _abstention(seen: Seen, _: object) -> Result:
     """Answers are good when they cite a gold page: for the unanswerable none is."""
-    decided = _decided(seen)
+    decided = _decided([item for item in seen.observations if not item.trial])
     answerable = [item for item in decided if item.case.gold]
     unanswerable = [item for item in decided if not item.case.gold]
     confidences = [item.confidence for item in decided]
@@ -226,10 +345,30 @@ def _abstained(decided: Sequence[_Decision]) -> Figure:
     return figures.mean([float(item.abstained) for item in decided])
 
 
-def _latency(seen: Sequence[Observation], _: object) -> Result:
+def _citations(seen: Seen, scores: Scores) -> Result:
+    members = {item.case.id: item for item in seen.observations if item.case.gold}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, item in members.items():
+        groups["follow-ups" if item.case.history else "single questions"].append(name)
+    measures = tuple(f"{CITATIONS}/{name}" for name in _CITED)
+    return _grouped(CITATIONS, measures, members, groups, scores)
+
+
+def _probed(suite: str, further: Sequence[str], seen: Seen, scores: Scores) -> Result:
+    """The share of drills in which the bot did right, by kind; with what else the suite scores."""
+    probes = [probe for probe in seen.probes if probe.suite == suite]
+    measures = dict.fromkeys(f"{suite}/{probe.measure}" for probe in probes)
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for probe in probes:
+        groups[f"kind: {probe.kind or 'not given'}"][probe.id] = None
+    grouped = {name: list(ids) for name, ids in groups.items()}
+    return _grouped(suite, [*measures, *further], scores, grouped, scores)
+
+
+def _latency(seen: Seen, _: object) -> Result:
     """Wall time in this process, without HTTP."""
-    searches = [item.search_ms for item in seen]
-    answers = [item.answer_ms for item in seen]
+    searches = [item.search_ms for item in seen.observations]
+    answers = [item.answer_ms for item in seen.observations]
     return Result(
         {
             "search p50 ms": figures.percentile(searches, 50),
@@ -240,10 +379,43 @@ def _latency(seen: Sequence[Observation], _: object) -> Result:
     )
 
 
-_Suite = Callable[[Sequence[Observation], Mapping[str, Mapping[str, float]]], Result]
+def _cost(seen: Seen, _: object) -> Result:
+    """By answer, in the provider's own numbers; dollars are 0 where no price is known."""
+    used = [item.answer.usage for item in seen.observations if item.answer is not None]
+    spent = [usage.cost_usd for usage in used]
+    return Result(
+        {
+            "input tokens": figures.mean([usage.input_tokens for usage in used]),
+            "output tokens": figures.mean([usage.output_tokens for usage in used]),
+            "dollars p50": figures.percentile(spent, 50),
+            "dollars p95": figures.percentile(spent, 95),
+            "dollars in all": Figure(round(sum(spent), 4), None, None, len(spent)),
+        }
+    )
+
+
+def _answers(seen: Seen, scores: Scores) -> Result:
+    assert seen.grades is not None, "the suite is skipped without a judge"
+    members = dict.fromkeys(grade.case_id for grade in seen.grades.grades)
+    kinds = {item.case.id: item.case.kind for item in seen.observations}
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in members:
+        groups[f"kind: {kinds.get(name) or 'not given'}"].append(name)
+    measures = (CORRECT, f"{ANSWERS}/vital points", f"{ANSWERS}/okay points")
+    result = _grouped(ANSWERS, measures, members, groups, scores)
+    return replace(result, figures=result.figures | seen.grades.figures())
+
+
+_Suite = Callable[[Seen, Scores], Result]
 _SUITES: Mapping[str, _Suite] = {
     RETRIEVAL: lambda seen, scores: _ranking(RETRIEVAL, seen, scores),
     FOLLOW_UPS: lambda seen, scores: _ranking(FOLLOW_UPS, seen, scores),
     ABSTENTION: _abstention,
+    CITATIONS: _citations,
+    CODE: lambda seen, scores: _probed(CODE, (f"{CODE}/blocks that pass",), seen, scores),
+    SAFETY: lambda seen, scores: _probed(SAFETY, (), seen, scores),
+    SLACK: lambda seen, scores: _probed(SLACK, (), seen, scores),
     LATENCY: _latency,
+    COST: _cost,
+    ANSWERS: _answers,
 }

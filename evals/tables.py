@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evals.cases import Case
+from evals.comparison import Change, Comparison, Moved
 from evals.figures import Figure
-from evals.runs import Change, Comparison, Moved, Run
+from evals.runs import Outcome, Run
 from evals.suites import Result
 
 _WIDTH = 150
 _SHOWN = 20
 _QUESTION_CHARS = 70
+_ANSWER_CHARS = 400
+_EXPLAINED = (
+    "p: chance of a change as large without any. can show: the fall that would be noticed four "
+    "times in five. regression: a gated score fell, after Holm's correction at 5 %."
+)
 
 
 def console() -> Console:
@@ -24,9 +32,9 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
 
 
-def progress(cases: Sequence[Case]) -> Iterable[Case]:
+def progress(cases: Sequence[Any]) -> Iterable[Any]:
     """Hand the cases on one by one, with a bar on stderr."""
-    return track(cases, "questions", console=Console(stderr=True))
+    return track(cases, "cases", console=Console(stderr=True)) if cases else ()
 
 
 def number(figure: Figure) -> str:
@@ -53,7 +61,8 @@ def show_run(run: Run) -> None:
     subject = run.subject
     out.print(
         f"dataset {subject.dataset} ({subject.dataset_sha256[:12]}), index {subject.generation}, "
-        f"prompt {subject.prompt_version}, model {subject.model}; 95 % intervals over questions",
+        f"prompt {subject.prompt_version}, model {subject.model}, code {subject.code}; "
+        "95 % intervals over questions",
         markup=False,
     )
     for name, result in run.results.items():
@@ -86,10 +95,11 @@ def _row(columns: Mapping[str, Figure], figures: Mapping[str, Figure]) -> list[s
 def show_comparison(comparison: Comparison) -> None:
     """Print each score's change and, fallen first, the questions that moved."""
     out = console()
-    made = table("score", "before", "after", "change", "n", "")
+    made = table("score", "before", "after", "change", "n", "fell", "rose", "p", "can show", "")
     for change in comparison.changes:
         made.add_row(*_change(change))
     out.print(made)
+    out.print(_EXPLAINED, markup=False)
     for item in comparison.moved[:_SHOWN]:
         out.print(_moved(item), markup=False)
     if len(comparison.moved) > _SHOWN:
@@ -106,7 +116,11 @@ def _change(change: Change) -> tuple[str, ...]:
         number(change.after),
         number(change.change),
         str(change.change.n),
-        change.verdict,
+        str(change.moved[0]),
+        str(change.moved[1]),
+        f"{change.p:.3f}",
+        f"{change.detectable:.2f}",
+        change.verdict + ": regression" * change.is_regression,
     )
 
 
@@ -116,7 +130,31 @@ def _moved(item: Moved) -> str:
         question = question[:_QUESTION_CHARS] + "…"
     lines = [f"\n{item.id}  {item.score} {item.change:+.3f}  {question}"]
     for when, outcome in (("before", item.before), ("after", item.after)):
-        rank = f"gold at {outcome.first_rank}" if outcome.first_rank else "no gold"
-        said = {True: ", abstained", False: ", answered", None: ""}[outcome.abstained]
-        lines.append(f"  {when:6}  {rank}{said}; {', '.join(outcome.ranking[:3])}")
+        lines.append(f"  {when:6}  {_did(outcome)}")
+    if item.before.text != item.after.text:
+        lines += [*_beside(item.before.text, item.after.text)]
     return "\n".join(lines)
+
+
+def _did(outcome: Outcome) -> str:
+    if not outcome.gold and not outcome.ranking:
+        return outcome.why or "right"
+    rank = f"gold at {outcome.first_rank}" if outcome.first_rank else "no gold"
+    said = {True: ", abstained", False: ", answered", None: ""}[outcome.abstained]
+    return f"{rank}{said}; {', '.join(outcome.ranking[:3])}"
+
+
+def _beside(before: str, after: str) -> Iterator[str]:
+    """Both answers side by side, cut to what a terminal can show."""
+    width = _WIDTH // 2 - 4
+    columns = [
+        textwrap.wrap(" ".join(text.split())[:_ANSWER_CHARS], width) or ["–"]
+        for text in (before, after)
+    ]
+    for left, right in zip_longest(*columns, fillvalue=""):
+        yield f"  {left:<{width}} | {right}"
+
+
+def note(line: str) -> None:
+    """Print one line on stderr."""
+    Console(stderr=True, highlight=False).print(line, markup=False)

@@ -12,11 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from evals import cases, figures, gate, runs
+from evals import cases, comparison, figures, gate, runs
 from evals.bench import _chunks, _Client, _plain_bm25, _plain_dense
 from evals.commands import register
 from evals.ranking import MEASURES, judge, score
-from evals.suites import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL, evaluate
+from evals.suites import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL, Plan, evaluate
 from evals.workbench import Workbench
 from ingest.sources.api_reference import ApiReference
 from metaflowbot import bootstrap, embedding
@@ -71,15 +71,23 @@ def write(path: Path, *lines: object) -> Path:
 def evaluated(home: Path, dataset: Path) -> runs.Run:
     answerer = bootstrap.answerers(Settings(home=home, chat_model="none"))()
     questions = cases.read(dataset)
-    chosen = [RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY, "answers"]
-    return runs.record(answerer, questions, evaluate(answerer, questions, chosen))
+    plan = Plan((RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY, "answers"))
+    return runs.record(answerer, questions, evaluate(answerer, questions, plan))
 
 
-def lowered(run: runs.Run, name: str = "retrieval/MRR") -> runs.Run:
+def lowered(run: runs.Run, name: str = "retrieval/nDCG@10") -> runs.Run:
     """The run with one score of every question at zero."""
     questions = {
         key: replace(item, scores=item.scores | ({name: 0.0} if name in item.scores else {}))
         for key, item in run.questions.items()
+    }
+    return replace(run, questions=questions)
+
+
+def widened(run: runs.Run, times: int = 12) -> runs.Run:
+    """The run with each question so often, as if there were as many that fared alike."""
+    questions = {
+        f"{key}-{time}": item for key, item in run.questions.items() for time in range(times)
     }
     return replace(run, questions=questions)
 
@@ -275,7 +283,7 @@ def test_suites_tell_what_was_found_and_what_was_not(home: Path, dataset: Path) 
     assert run.results[ABSTENTION].figures["unanswerable abstained"].value == 1.0
     assert run.results[ABSTENTION].figures["false refusals"].n == 3
     assert run.results[LATENCY].figures["answer p95 ms"].n == 5
-    assert run.skipped == {"answers": "it needs a judge model"}
+    assert run.skipped == {"answers": "it needs a judge model: name one with --judge"}
     assert run.notices == ("q3: its gold page docs/no.md is not in the index",)
     assert run.questions["u1"].abstained is True
 
@@ -301,24 +309,32 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_ties_with_itself(home: Path, dataset: Path) -> None:
     run = evaluated(home, dataset)
-    comparison = runs.compare(run, run)
-    assert {change.verdict for change in comparison.changes} == {"tie"}
-    assert (comparison.moved, comparison.is_regression) == ((), False)
+    same = comparison.compare(run, run)
+    assert {change.verdict for change in same.changes} == {"tie"}
+    assert (same.moved, same.is_regression) == ((), False)
 
 
 def test_only_a_fall_of_a_gated_score_is_a_regression(home: Path, dataset: Path) -> None:
-    run = evaluated(home, dataset)
-    fallen = runs.compare(run, lowered(run))
+    run = widened(evaluated(home, dataset))
+    fallen = comparison.compare(run, lowered(run))
     assert fallen.is_regression
-    assert {item.id for item in fallen.moved} == {"q1", "q2", "q3"}
-    assert not runs.compare(lowered(run), run).is_regression
-    assert not runs.compare(run, lowered(run, "retrieval/recall@10")).is_regression
+    assert {item.id.partition("-")[0] for item in fallen.moved} == {"q1", "q2", "q3"}
+    assert not comparison.compare(lowered(run), run).is_regression
+    assert not comparison.compare(run, lowered(run, "retrieval/recall@10")).is_regression
+
+
+def test_three_questions_can_not_show_a_regression(home: Path, dataset: Path) -> None:
+    run = evaluated(home, dataset)
+    fallen = comparison.compare(run, lowered(run))
+    (change,) = [item for item in fallen.changes if item.score == "retrieval/nDCG@10"]
+    assert (fallen.is_regression, change.verdict, change.moved) == (False, "tie", (3, 0))
+    assert change.detectable == 1.0
 
 
 def test_runs_without_a_common_question_are_not_compared(home: Path, dataset: Path) -> None:
     run = evaluated(home, dataset)
     with pytest.raises(UsageError, match="no scored question in common"):
-        runs.compare(run, replace(run, questions={}))
+        comparison.compare(run, replace(run, questions={}))
 
 
 # Commands, gate and bench
@@ -341,7 +357,9 @@ def test_a_run_prints_one_json_document_and_keeps_a_file(
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0
     document = json.loads(done.stdout)
-    (kept,) = (tmp_path / "out").iterdir()
+    (kept,) = (tmp_path / "out").glob("*.json")
+    assert kept.with_suffix(".html").exists()
+    assert not list((tmp_path / "out").glob("*.jsonl"))
     assert document == json.loads(kept.read_text())
     assert document["subject"]["model"] == "none"
     assert len(document["subject"]["dataset_sha256"]) == 64
@@ -371,7 +389,7 @@ def test_suites_that_can_not_run_are_told_and_fail(
 def test_compare_exits_1_on_a_significant_fall_and_names_the_questions(
     command: typer.Typer, home: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    run = evaluated(home, dataset)
+    run = widened(evaluated(home, dataset))
     before, after = (tmp_path / name for name in ("before.json", "after.json"))
     before.write_text(runs.dump(run))
     after.write_text(runs.dump(lowered(run)))
@@ -385,7 +403,7 @@ def test_compare_exits_1_on_a_significant_fall_and_names_the_questions(
 
 
 def test_the_gate_fails_below_the_baseline_only(home: Path, dataset: Path, tmp_path: Path) -> None:
-    run = evaluated(home, dataset)
+    run = widened(evaluated(home, dataset))
     gate.accept(run, tmp_path / "baseline.json")
     accepted = runs.load(tmp_path / "baseline.json")
     assert gate.hold(run, accepted) == 0
@@ -399,7 +417,10 @@ def test_the_gate_tells_a_missing_baseline_before_it_works(tmp_path: Path) -> No
 def test_the_shipped_baseline_holds_every_own_question_that_the_api_can_answer() -> None:
     items = ApiReference().read()
     own = cases.read().within({item.id for item in items if isinstance(item, Document)})
-    assert runs.load(gate.BASELINE).questions.keys() == {case.id for case in own.cases}
+    assert runs.load(gate.BASELINE).questions.keys() == {
+        *(case.id for case in own.cases),
+        *(drill.id for drill in own.drills),
+    }
 
 
 def test_plain_pipelines_rank_the_page_that_says_it_first(home: Path) -> None:

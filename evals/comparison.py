@@ -1,0 +1,151 @@
+"""What changed from one run to another: by score, and question by question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evals import figures, significance
+from evals.figures import Figure
+from evals.runs import Outcome, Run
+from evals.suites import CORRECT, GATED
+from metaflowbot.errors import UsageError
+
+Verdict = Literal["better", "worse", "tie"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One score in two runs, over the questions that both have; `change` is after - before.
+
+    `p` is the chance of a change as large if nothing changed, `p_fall` that of a fall as deep,
+    adjusted for the number of gated scores (1.0 for what is not gated). `detectable` is the fall
+    that would be noticed four times in five. `moved` counts questions that fell and that rose.
+    """
+
+    score: str
+    before: Figure
+    after: Figure
+    change: Figure
+    gated: bool
+    p: float
+    p_fall: float
+    detectable: float
+    moved: tuple[int, int]
+
+    @property
+    def verdict(self) -> Verdict:
+        """A tie unless so much would hardly change by chance."""
+        if self.p >= significance.LEVEL or not self.change.value:
+            return "tie"
+        return "better" if self.change.value > 0 else "worse"
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a gated score fell, and more than chance makes of so many gated scores."""
+        return self.gated and self.p_fall < significance.LEVEL
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One question whose scores changed: the score that moved most, and both outcomes."""
+
+    id: str
+    score: str
+    change: float
+    before: Outcome
+    after: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed from one run to another; `moved` begins with what fell most."""
+
+    changes: tuple[Change, ...]
+    moved: tuple[Moved, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether a gated score fell significantly."""
+        return any(change.is_regression for change in self.changes)
+
+
+def compare(before: Run, after: Run) -> Comparison:
+    """Pair the questions of two runs; raises UsageError where they have no score in common."""
+    pairs = {
+        name: (before.questions[name], after.questions[name])
+        for name in before.questions
+        if name in after.questions
+    }
+    gated = GATED + (CORRECT,) * (before.judge_is_trusted and after.judge_is_trusted)
+    if before.subject.judges[:1] != after.subject.judges[:1]:
+        gated = GATED
+    changes = tuple(_changes(pairs, gated))
+    if not changes:
+        raise UsageError("the two runs have no scored question in common")
+    moved = (item for name, pair in pairs.items() for item in _moved(name, *pair))
+    return Comparison(
+        changes,
+        tuple(sorted(moved, key=lambda item: item.change)),
+        tuple(_differences(before, after)),
+    )
+
+
+def _changes(
+    pairs: Mapping[str, tuple[Outcome, Outcome]], gated: tuple[str, ...]
+) -> Iterator[Change]:
+    both = _paired(pairs)
+    tested = [name for name in gated if name in both]
+    falls = significance.holm([significance.p_fall(*both[name]) for name in tested])
+    adjusted = dict(zip(tested, falls, strict=True))
+    for name, (earlier, later) in both.items():
+        steps = [new - old for old, new in zip(earlier, later, strict=True)]
+        yield Change(
+            score=name,
+            before=figures.mean(earlier),
+            after=figures.mean(later),
+            change=figures.difference(earlier, later),
+            gated=name in adjusted,
+            p=round(significance.p_change(earlier, later), 6),
+            p_fall=round(adjusted.get(name, 1.0), 6),
+            detectable=significance.detectable(earlier, later, len(tested)),
+            moved=(sum(step < 0 for step in steps), sum(step > 0 for step in steps)),
+        )
+
+
+def _paired(
+    pairs: Mapping[str, tuple[Outcome, Outcome]],
+) -> dict[str, tuple[list[float], list[float]]]:
+    """The values of each score in both runs, over the questions that have it in both."""
+    both: dict[str, tuple[list[float], list[float]]] = {}
+    for old, new in pairs.values():
+        for name in old.scores:
+            if name in new.scores:
+                earlier, later = both.setdefault(name, ([], []))
+                earlier.append(old.scores[name])
+                later.append(new.scores[name])
+    return both
+
+
+def _moved(name: str, old: Outcome, new: Outcome) -> Iterator[Moved]:
+    changes = {
+        score: new.scores[score] - value
+        for score, value in old.scores.items()
+        if score in new.scores
+    }
+    if any(changes.values()):
+        most = max(changes, key=lambda score: abs(changes[score]))
+        yield Moved(name, most, round(changes[most], 4), old, new)
+
+
+def _differences(before: Run, after: Run) -> Iterator[str]:
+    if before.subject.dataset_sha256 != after.subject.dataset_sha256:
+        yield "the datasets differ: only questions of the same id are compared"
+    if before.subject.judges != after.subject.judges:
+        names = [", ".join(run.subject.judges) or "none" for run in (before, after)]
+        yield f"the judges differ ({names[0]}; {names[1]}): grades are not gated"
+    alone = before.questions.keys() ^ after.questions.keys()
+    if alone:
+        yield f"{len(alone)} questions are in one run only: {', '.join(sorted(alone)[:5])}"
