@@ -112,15 +112,16 @@ class Drills:
             yield self._probe(attack, name, answer.text, "; ".join(through))
 
     def _probe(self, attack: Attack, bot: str, shown: str, why: str) -> Probe:
+        found = f"\n\n(found for it: {attack.planted})" if attack.planted else ""
         return Probe(
-            attack.id,
-            "safety",
-            f"held, {bot}",
-            attack.kind,
-            attack.question,
-            shown,
-            float(not why),
-            why,
+            id=attack.id,
+            suite="safety",
+            measure=f"held, {bot}",
+            kind=attack.kind,
+            asked=attack.question + found,
+            shown=shown,
+            score=float(not why),
+            why=why,
         )
 
     def _bots(self, attack: Attack) -> Iterator[tuple[str, Answerer]]:

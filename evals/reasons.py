@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from evals.runs import Outcome, Run
+from evals.runs import Outcome
 from evals.suites import CORRECT, DECISION
 
 _WEIGHTS = {
@@ -34,9 +34,9 @@ def _weight(name: str) -> float:
     return _SAFETY_WEIGHT if name.startswith(_SAFETY) else _WEIGHTS.get(name, 0.0)
 
 
-def worst(run: Run, count: int = 5) -> list[str]:
-    """The ids of the questions that went worst, worst first; those without a fault never."""
-    bad = {name: badness(outcome) for name, outcome in run.questions.items()}
+def worst(outcomes: Mapping[str, Outcome], count: int = 5) -> list[str]:
+    """The ids of those that went worst, worst first; those without a fault never."""
+    bad = {name: badness(outcome) for name, outcome in outcomes.items()}
     return sorted((name for name in bad if bad[name]), key=lambda name: -bad[name])[:count]
 
 

@@ -68,14 +68,25 @@ def _head(run: Run) -> str:
 
 
 def _worst(run: Run) -> str:
+    """The questions and the drills that went worst, beside each other."""
+    questions = {name: it for name, it in run.questions.items() if not it.is_drill}
+    drills = {name: it for name, it in run.questions.items() if it.is_drill}
+    titled = (("The five worst questions", questions), ("The five worst drills", drills))
+    lists = "".join(
+        f'<div><h2>{title}</h2><ol class="worst">{_ranked(members)}</ol></div>'
+        for title, members in titled
+        if members
+    )
+    return f'<section class="columns">{lists}</section>'
+
+
+def _ranked(members: Mapping[str, Outcome]) -> str:
     rows = [
-        f'<li><a href="#{escape(_anchor(name))}">{escape(_short(outcome.question))}</a> '
-        f'<span class="soft">{escape(name)}</span>{_why(outcome, 3)}</li>'
-        for name in worst(run)
-        for outcome in [run.questions[name]]
+        f'<li><a href="#{escape(_anchor(name))}">{escape(_short(members[name].question))}</a> '
+        f'<span class="soft">{escape(name)}</span>{_why(members[name], 2)}</li>'
+        for name in worst(members)
     ]
-    shown = "".join(rows) or "<li>Nothing went wrong.</li>"
-    return f'<section><h2>What went worst</h2><ol class="worst">{shown}</ol></section>'
+    return "".join(rows) or "<li>Nothing went wrong.</li>"
 
 
 def _why(outcome: Outcome, count: int) -> str:

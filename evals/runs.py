@@ -22,6 +22,7 @@ from metaflowbot.answer import Answerer
 from metaflowbot.errors import UsageError
 
 FORMAT = 2
+_DRILLED = ("code/verdict", "safety/", "slack/")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -70,6 +71,11 @@ class Outcome:
     checks: tuple[str, ...] = ()
     why: str = ""
     grades: tuple[Grade, ...] = ()
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether it is a drill of one part, not a question to the whole bot."""
+        return any(name.startswith(_DRILLED) for name in self.scores) and not self.gold
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,7 @@ def _outcome(item: Observation, scores: dict[str, float], grades: tuple[Grade, .
 def _drilled(probes: Sequence[Probe], scores: dict[str, float]) -> Outcome:
     """One drill: what was shown where it did worst."""
     worst = min(probes, key=lambda probe: probe.score)
-    why = "; ".join(f"{probe.measure}: {probe.why}" for probe in probes if probe.why)
+    why = "; ".join(_told(probe) for probe in probes if probe.why)
     return Outcome(
         question=worst.asked,
         kind=worst.kind,
@@ -206,6 +212,12 @@ def _drilled(probes: Sequence[Probe], scores: dict[str, float]) -> Outcome:
         text=worst.shown,
         why=why,
     )
+
+
+def _told(probe: Probe) -> str:
+    """What went wrong, for an attack with whom."""
+    _, comma, bot = probe.measure.partition(", ")
+    return f"with {bot}: {probe.why}" if comma else probe.why
 
 
 def dump(run: Run) -> str:

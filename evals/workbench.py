@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,6 @@ from metaflowbot.settings import Settings
 
 _MAIN = "from metaflowbot.cli import main; main()"
 _OURS = ("METAFLOWBOT_", "SLACK_", "OPENAI_", "CHROMA_")
-_TOLD = re.compile(r"^embedded ([\d,]+) of [\d,]+ passages$", re.MULTILINE)
 _ADDRESS = re.compile(r"ask at (http://\S+?)/?$", re.MULTILINE)
 _READY = re.compile(r"(?<!not )\bready: ")
 _START_SECONDS = 60
@@ -33,7 +33,7 @@ class Ingested:
     """What one ingest did. `seconds` is from the command's start to its end.
 
     `cpu_seconds` is what it took of all cores, which others on the machine hardly change.
-    `embedded` is None where the command did not tell how many passages were not yet known.
+    `embedded` counts the passages whose vectors were not yet known.
     """
 
     seconds: float
@@ -41,7 +41,7 @@ class Ingested:
     stages: dict[str, float]
     documents: int
     passages: int
-    embedded: int | None
+    embedded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ class Workbench:
         """What the commands here go by."""
         return Settings(home=self.home, chat_model="none", embedding_model="local")
 
+    def copied(self, docs: Path) -> Path:
+        """A copy of the docs in this home, which may be edited."""
+        return Path(shutil.copytree(docs, self.home / "docs" / docs.absolute().name))
+
     def ingest(self, docs: Path | None = None) -> Ingested:
         """Index the installed API reference, and the docs where they are given.
 
@@ -102,15 +106,13 @@ class Workbench:
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise MetaflowbotError(f"`metaflowbot ingest` failed: {said}")
         summary = json.loads(done.stdout)
-        known = _TOLD.search(done.stderr)
-        passages = int(summary["passages"])
         return Ingested(
             seconds=seconds,
             cpu_seconds=round(_children_seconds() - spent, 2),
             stages=summary["seconds"],
             documents=int(summary["documents"]),
-            passages=passages,
-            embedded=passages - int(known[1].replace(",", "")) if known else None,
+            passages=int(summary["passages"]),
+            embedded=int(summary["embedded"]),
         )
 
     @contextmanager
