@@ -15,7 +15,7 @@ from evals.tables import number
 from metaflowbot.errors import UsageError
 
 _HERE = Path(__file__).resolve().parent
-_HISTORY = 20
+HISTORY = 20
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -23,7 +23,7 @@ def write(run: Run, path: Path) -> Path:
     """Write the page beside the run's file, with the runs in that folder as its history."""
     target = path.with_suffix(".html")
     try:
-        target.write_text(page(run, runs.history(path.parent, _HISTORY)), encoding="utf-8")
+        target.write_text(page(run, runs.history(path.parent, HISTORY)), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--out {path.parent} can't be written: {error.strerror}") from None
     return target
@@ -214,6 +214,7 @@ def _case(name: str, outcome: Outcome) -> str:
 
 def _detail(outcome: Outcome) -> Iterator[str]:
     yield _why(outcome, 20)
+    yield from (f'<p class="soft">{escape(line)}</p>' for line in outcome.history)
     if len(outcome.question) > len(_short(outcome.question)) or "\n" in outcome.question:
         yield f"<pre>{escape(outcome.question)}</pre>"
     if outcome.gold:

@@ -55,7 +55,8 @@ class Outcome:
 
     `ranking` holds the ids of the documents found, best first; `gold` one id for each gold page;
     `cited` the ids of the documents that the answer cites. Of several trials the first is kept.
-    `why` says what a drill found wrong; `grades` are those of all judges and trials.
+    `why` says what a drill found wrong; `grades` are those of all judges and trials; `history` is
+    what was said before the question.
     """
 
     question: str
@@ -71,6 +72,7 @@ class Outcome:
     checks: tuple[str, ...] = ()
     why: str = ""
     grades: tuple[Grade, ...] = ()
+    history: tuple[str, ...] = ()
 
     @property
     def is_drill(self) -> bool:
@@ -195,6 +197,7 @@ def _outcome(item: Observation, scores: dict[str, float], grades: tuple[Grade, .
         cited=tuple(it.document_id for it in answer.citations) if answer else (),
         checks=answer.checks if answer else (),
         grades=grades,
+        history=tuple(f"{turn.role}: {turn.content}" for turn in item.case.history),
     )
 
 

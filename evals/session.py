@@ -12,7 +12,7 @@ from evals.judging import Jury
 from evals.observing import Journal, measured
 from evals.recording import Tape
 from evals.runs import Made, Run
-from evals.suites import ANSWERS, Bench, Plan
+from evals.suites import ANSWERS, Bench, Plan, Seen
 from metaflowbot import bootstrap, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.code_check import CodeChecker
@@ -51,8 +51,11 @@ class Session:
     out: Path
 
     @classmethod
-    def opened(cls, order: Order, settings: Settings) -> Session:
-        """Raises UsageError and what the parts raise where a run is not possible."""
+    def opened(cls, order: Order, settings: Settings, *, keeps_steps: bool = True) -> Session:
+        """Raises UsageError and what the parts raise where a run is not possible.
+
+        With `keeps_steps` the steps that are done are kept in the folder of the run.
+        """
         if order.record and order.replay:
             raise UsageError("--record and --replay can't be had at once: leave one of them out")
         if order.judges[1] and not order.judges[0]:
@@ -64,9 +67,9 @@ class Session:
         plan = Plan(order.suites, order.trials, order.hold_out, jury)
         made = Made(order.trials, order.hold_out, tape.started_at if tape else "")
         out = order.out or settings.home / "evals"
-        journal = Journal(
-            out / _UNFINISHED, _identity(answerer, dataset, plan, made), resume=order.resume
-        )
+        identity = _identity(answerer, dataset, plan, made)
+        path = out / _UNFINISHED if keeps_steps else None
+        journal = Journal(path, identity, resume=order.resume)
         return cls(Bench.of(answerer, dataset, plan), tape, journal, made, out)
 
     def run(self) -> tuple[Run, Path]:
@@ -75,7 +78,11 @@ class Session:
         if len(self.journal):
             tables.note(f"going on after {len(self.journal)} steps that were done before")
         timer = self.tape.timer if self.tape else measured
-        seen = bench.seen(self.journal, tables.progress, timer)
+        return self.kept(bench.seen(self.journal, tables.progress, timer))
+
+    def kept(self, seen: Seen) -> tuple[Run, Path]:
+        """Write what came of it into the run's files."""
+        bench = self.bench
         run = runs.record(bench.answerer, bench.dataset, bench.concluded(seen), self.made)
         path = runs.write(run, self.out)
         report.write(run, path)

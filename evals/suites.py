@@ -83,6 +83,15 @@ class Seen:
     probes: tuple[Probe, ...] = ()
     grades: Grades | None = None
 
+    def __add__(self, other: Seen) -> Seen:
+        """What two parts of a dataset gave, without grades, in a settled order."""
+        observations = (*self.observations, *other.observations)
+        probes = (*self.probes, *other.probes)
+        return Seen(
+            tuple(sorted(observations, key=lambda item: (item.case.id, item.trial))),
+            tuple(sorted(probes, key=lambda probe: (probe.id, probe.measure))),
+        )
+
 
 Scores = Mapping[str, Mapping[str, float]]
 """Each question's own scores, by its id and by 'suite/measure'."""
@@ -140,16 +149,27 @@ class Bench:
         kinds = tuple(_DRILLS[suite] for suite in self.plan.suites if suite in _DRILLS)
         return [drill for drill in self.dataset.drills if isinstance(drill, kinds)]
 
+    def part(self, place: int, count: int) -> Bench:
+        """One of `count` parts of the dataset, for the same suites."""
+        cases, drills = self.dataset.cases[place::count], self.dataset.drills[place::count]
+        return replace(self, dataset=replace(self.dataset, cases=cases, drills=drills))
+
     def seen(self, journal: Journal, advance: Advance = iter, timer: Timer = measured) -> Seen:
+        """Put everything to the bot, and what it said to the jury."""
+        return self.graded(self.observed(journal, advance, timer), journal, advance)
+
+    def observed(self, journal: Journal, advance: Advance = iter, timer: Timer = measured) -> Seen:
         """Put everything to the bot."""
         plan = self.plan
         watch = Watch(self.answerer, bool(_ANSWERED & {*plan.suites}), plan.hold_out, timer)
         observations = watch.observe(self.cases, journal, advance, plan.trials)
-        probes = Drills(self.answerer).run(self.drills, journal, advance)
-        grades = None
-        if plan.jury is not None and ANSWERS in plan.suites:
-            grades = plan.jury.grade(observations, journal, advance)
-        return Seen(observations, probes, grades)
+        return Seen(observations, Drills(self.answerer).run(self.drills, journal, advance))
+
+    def graded(self, seen: Seen, journal: Journal, advance: Advance = iter) -> Seen:
+        """The same with the grades of the jury, if there is one."""
+        if self.plan.jury is None or ANSWERS not in self.plan.suites:
+            return seen
+        return replace(seen, grades=self.plan.jury.grade(seen.observations, journal, advance))
 
     def concluded(self, seen: Seen) -> Evaluation:
         """The figures of all suites."""
