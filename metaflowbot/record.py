@@ -234,7 +234,7 @@ class Record:
             .group_by(day, FEEDBACK.c.verdict)
         )
         with self._begin() as connection:
-            asked = {row[0]: row for row in connection.execute(counts)}
+            asked = {row[0]: tuple(row) for row in connection.execute(counts)}
             given = {(row[0], row[1]): row[2] for row in connection.execute(rated)}
         span = (datetime.now(UTC).date() - since).days + 1
         return tuple(_to_day(since + timedelta(days=n), asked, given) for n in range(span))
@@ -368,7 +368,7 @@ def _time_counts() -> Iterable[sa.ColumnElement[int]]:
 
 
 def _to_day(
-    day: date, asked: Mapping[str, sa.Row[Any]], given: Mapping[tuple[str, str], int]
+    day: date, asked: Mapping[str, tuple[Any, ...]], given: Mapping[tuple[str, str], int]
 ) -> Day:
     name = day.isoformat()
     up, down = given.get((name, "up"), 0), given.get((name, "down"), 0)

@@ -131,7 +131,7 @@ def _run(
 
     from metaflowbot.web import app as web
 
-    application = web.build(parts.bot, settings, slack.dispatch if slack else None, metrics)
+    application = web.build(parts.bot, settings, slack.dispatch if slack else None, metrics, parts)
     config = uvicorn.Config(
         application,
         log_config=None,

@@ -14,12 +14,18 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from metaflowbot.errors import UsageError
+
 SESSION_COOKIE = "metaflowbot_session"
 VISITOR_COOKIE = "metaflowbot_visitor"
 ANONYMOUS = "web:anonymous"
 _SESSION_SECONDS = 30 * 24 * 3600
 _VISITOR_SECONDS = 365 * 24 * 3600
 _OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/sign-in", "/slack/events"})
+
+
+class StaleFormError(UsageError):
+    """The form was not made for this browser, or the server was started anew since (HTTP 403)."""
 
 
 class Access:
@@ -32,10 +38,16 @@ class Access:
     def __init__(self, token: str, clock: Callable[[], float] = time.time) -> None:
         self._token = token.encode()
         self._clock = clock
+        # Without a token there is one process, so its forms may end with it.
+        self._form_key = self._token or secrets.token_bytes(32)
 
     def admits(self, connection: HTTPConnection) -> bool:
         """Whether the caller may use the guarded routes."""
         return not self._token or self._has_token(connection) or self._has_session(connection)
+
+    def shows_sign_in(self, path: str) -> bool:
+        """Whether a person reads it, who signs in there rather than being refused."""
+        return path.startswith(("/dashboard", "/answers/"))
 
     def guards(self, path: str) -> bool:
         """Whether `path` wants the token: everything does, but for the few that are open."""
@@ -47,6 +59,18 @@ class Access:
             return None
         expires = str(int(self._clock()) + _SESSION_SECONDS)
         return f"{expires}.{self._seal(expires)}"
+
+    def form_token(self, visitor: Visitor) -> str:
+        """What a form carries to show that it was made for this browser."""
+        message = f"metaflowbot form of {visitor.key}".encode()
+        return hmac.new(self._form_key, message, hashlib.sha256).hexdigest()
+
+    def takes_form(self, connection: HTTPConnection, token: str) -> bool:
+        """Whether a form came from a page of ours; a script shows the API token instead."""
+        if self._token and self._has_token(connection):
+            return True
+        expected = self.form_token(Visitor.of(connection))
+        return hmac.compare_digest(token.encode(), expected.encode())
 
     def _has_token(self, connection: HTTPConnection) -> bool:
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,28 +12,35 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.staticfiles import StaticFiles
 
-from metaflowbot.errors import MetaflowbotError
+from metaflowbot.domain import Answer
+from metaflowbot.errors import MetaflowbotError, NotFoundError
 from metaflowbot.ingest_run import IngestRun
 from metaflowbot.settings import Settings
 from metaflowbot.web.access import Access, Visitor, start_session
-from metaflowbot.web.api import Api
+from metaflowbot.web.api import Api, answer_json
+from metaflowbot.web.changes import Changes
+from metaflowbot.web.dashboard import Dashboard
 from metaflowbot.web.faults import MAX_BODY, on_error, on_http_error, on_invalid, refuse
 from metaflowbot.web.gate import Gate
 from metaflowbot.web.metrics import Metrics
+from metaflowbot.web.rendering import page
 
 if TYPE_CHECKING:
+    from metaflowbot.bootstrap import Parts
     from metaflowbot.bot import Bot
+    from metaflowbot.store import Store
 
 SlackHandler = Callable[[bytes, Mapping[str, str]], tuple[int, dict[str, str], bytes]]
 
 _STATIC = Path(__file__).parent / "static"
 _SLACK_THREADS = 8
+_OWN_PAGE = re.compile(r"(?:dashboard|answers)(?:/[\w/.-]*)?(?:\?[\w=&.%+-]*)?")
 
 
 def build(
@@ -41,8 +48,11 @@ def build(
     settings: Settings,
     slack: SlackHandler | None = None,
     metrics: Metrics | None = None,
+    parts: Parts | None = None,
 ) -> FastAPI:
     """The application.
+
+    `parts` are what the maintainers' pages show, and shared answers; without them there are none.
 
     `slack` answers Slack's HTTP mode: (body, headers) -> (status, headers, body), called in a
     worker thread; without it the route answers 404. `metrics` are those that watch the bot.
@@ -53,6 +63,10 @@ def build(
     app = FastAPI(title="Metaflowbot", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(Api(bot).router())
     Pages(access).add_to(app)
+    if parts:
+        app.include_router(Dashboard(parts, settings, access).router())
+        app.include_router(Changes(parts, settings, access).router())
+        SharedAnswers(parts.store).add_to(app)
     Operations(bot, metrics, settings.home).add_to(app)
     app.add_api_route("/slack/events", _slack_endpoint(slack), methods=["POST"])
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -97,8 +111,6 @@ class Pages:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._ask = (_STATIC / "index.html").read_text(encoding="utf-8")
-        self._sign_in = (_STATIC / "sign-in.html").read_text(encoding="utf-8")
 
     def add_to(self, app: FastAPI) -> None:
         app.add_api_route("/", self.home)
@@ -106,23 +118,54 @@ class Pages:
 
     def home(self, request: Request) -> Response:
         if not self._access.admits(request):
-            return self._sign_in_page(200)
-        response = HTMLResponse(self._ask)
+            return page(request, "sign-in", notice="", next="")
+        response = page(request, "ask", answer_id="")
         Visitor.of(request).remember(request, response)
         return response
 
     async def sign_in(self, request: Request) -> Response:
         form = parse_qs((await request.body()).decode("utf-8", "replace"))
         session = self._access.sign_in(form.get("token", [""])[0].strip())
+        # Only a page of this server: nothing that a browser could take for another host.
+        asked = form.get("next", [""])[0]
+        wanted = asked if _OWN_PAGE.fullmatch(asked) else ""
         if session is None:
-            return self._sign_in_page(401, "That is not the token of this server.")
+            notice = "That is not the token of this server."
+            return page(request, "sign-in", 401, notice=notice, next=wanted)
         # 303: the browser follows with GET. Relative: it holds behind a proxy's path too.
-        response = RedirectResponse("./", 303)
+        response = RedirectResponse(f"./{wanted}", 303)
         start_session(request, response, session)
         return response
 
-    def _sign_in_page(self, status: int, notice: str = "") -> Response:
-        return HTMLResponse(self._sign_in.replace("$notice", html.escape(notice)), status)
+
+class SharedAnswers:
+    """One answer for whoever has its link, where it was given in public."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add_to(self, app: FastAPI) -> None:
+        app.add_api_route("/api/answers/{answer_id}", self.values)
+        app.add_api_route("/answers/{answer_id}", self.show)
+
+    def values(self, answer_id: str) -> JSONResponse:
+        answer = self._answer(answer_id)
+        return JSONResponse({"question": answer.question, **answer_json(answer)})
+
+    def show(self, request: Request, answer_id: str) -> Response:
+        try:
+            self._answer(answer_id)
+        except NotFoundError as error:
+            return page(request, "no-answer", 404, line=str(error))
+        response = page(request, "ask", answer_id=answer_id)
+        Visitor.of(request).remember(request, response)
+        return response
+
+    def _answer(self, answer_id: str) -> Answer:
+        answer = self._store.answer(answer_id)
+        if answer is None or not self._store.record.may_be_shared(answer_id):
+            raise NotFoundError("There is no such answer, or it can't be shared.")
+        return answer
 
 
 def _slack_endpoint(slack: SlackHandler | None) -> Callable[[Request], object]:

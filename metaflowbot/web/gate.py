@@ -9,13 +9,14 @@ import uuid
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metaflowbot import telemetry
 from metaflowbot.web.access import Access, is_cross_site
 from metaflowbot.web.faults import MAX_BODY, TOO_LARGE, explain, refuse
 from metaflowbot.web.metrics import Metrics
+from metaflowbot.web.rendering import page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -70,17 +71,27 @@ class Gate:
         ms = round(seconds * 1000, 1)
         telemetry.event("http", level, method=method, route=route, status=exchange.status, ms=ms)
 
-    def _refusal(self, connection: HTTPConnection, method: str) -> JSONResponse | None:
+    def _refusal(self, connection: HTTPConnection, method: str) -> Response | None:
         # scope["path"] is what routes match; url.path is also made of the caller's Host header.
-        if self._access.guards(connection.scope["path"]) and not self._access.admits(connection):
-            line = "this wants the API token: send it as 'Authorization: Bearer <token>'"
-            return _with(refuse(401, line), "WWW-Authenticate", "Bearer")
+        path = connection.scope["path"]
+        if self._access.guards(path) and not self._access.admits(connection):
+            return _with(self._unknown(connection, path), "WWW-Authenticate", "Bearer")
         if method not in ("GET", "HEAD", "OPTIONS") and is_cross_site(connection):
             return refuse(403, "requests from other sites' pages are refused")
         length = connection.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY:
             return _with(refuse(413, TOO_LARGE), "Connection", "close")
         return None
+
+    def _unknown(self, connection: HTTPConnection, path: str) -> Response:
+        """What somebody without the token gets: a person the sign-in page, a program a line."""
+        is_read = "text/html" in connection.headers.get("accept", "")
+        if not (is_read and self._access.shows_sign_in(path)):
+            line = "this wants the API token: send it as 'Authorization: Bearer <token>'"
+            return refuse(401, line)
+        query = connection.scope["query_string"].decode("latin-1")
+        wanted = path.lstrip("/") + f"?{query}" * bool(query)
+        return page(connection, "sign-in", 401, notice="", next=wanted)
 
     async def _last_resort(
         self, error: Exception, exchange: _Exchange, scope: Scope, receive: Receive
@@ -124,6 +135,6 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "other")
 
 
-def _with(response: JSONResponse, name: str, value: str) -> JSONResponse:
+def _with(response: Response, name: str, value: str) -> Response:
     response.headers[name] = value
     return response

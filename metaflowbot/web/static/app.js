@@ -1,6 +1,6 @@
 // The conversation: takes questions, follows the stream, keeps the history for the next question.
 
-import { Fault, ask } from "./stream.js";
+import { Fault, ask, shared } from "./stream.js";
 import { Turn } from "./turn.js";
 
 const REMEMBERED = 8; // messages sent along with a question
@@ -24,6 +24,17 @@ async function answer(text) {
     report(turn, error, controller);
   }
   if (running === controller) busy(false);
+}
+
+/** Shows the answer of a shared link; the next question goes on from there. */
+async function open(answerId) {
+  try {
+    const data = await shared(answerId);
+    follow(begin(data.question), "answer", data, data.question);
+  } catch (error) {
+    if (!(error instanceof Fault)) throw error;
+    begin("").fail(error.message, false);
+  }
 }
 
 function begin(text) {
@@ -103,4 +114,6 @@ fresh.addEventListener("click", () => {
 
 composer.hidden = examples.hidden = false;
 document.getElementById("scriptless").hidden = true;
-if (!touch.matches) question.focus();
+const opened = document.body.dataset.answer;
+if (opened) open(opened);
+else if (!touch.matches) question.focus();

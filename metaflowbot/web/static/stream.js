@@ -24,9 +24,21 @@ export async function rate(answerId, verdict, reason) {
   await post(`api/answers/${encodeURIComponent(answerId)}/feedback`, { verdict, reason });
 }
 
+/** The stored answer of a link that somebody shared, with its question. */
+export async function shared(answerId) {
+  const response = await reach(() => fetch(at(`api/answers/${encodeURIComponent(answerId)}`)));
+  if (!response.ok) throw new Fault(await lineOf(response), response.status);
+  return response.json();
+}
+
+/** The address of a route, seen from any page. */
+export function at(path) {
+  return new URL(`../${path}`, import.meta.url);
+}
+
 async function post(path, body, headers = {}, signal = undefined) {
   const response = await reach(() =>
-    fetch(path, {
+    fetch(at(path), {
       method: "POST",
       headers: { "Content-Type": "application/json", ...headers },
       body: JSON.stringify(body),

@@ -2,7 +2,7 @@
 
 import { element, link, plain, render, safe } from "./markdown.js";
 import { mark } from "./preview.js";
-import { Fault, rate } from "./stream.js";
+import { Fault, at, rate } from "./stream.js";
 
 const STEPS = ["searching", "reading", "checking"];
 const SAID = {
@@ -62,6 +62,7 @@ export class Turn {
     this.part(".facts").replaceChildren(...facts(answer));
     this.part("footer").hidden = false;
     this.rating(answer.answer_id);
+    this.sharing(answer.answer_id);
     this.settle(answer.abstained ? "Not found in the sources" : "The answer is there");
   }
 
@@ -97,6 +98,15 @@ export class Turn {
     section.hidden = !citations.length;
     section.querySelector("h3").textContent = abstained ? "Nearest pages" : "Sources";
     section.querySelector("ol").replaceChildren(...citations.map(source));
+  }
+
+  sharing(answerId) {
+    const button = this.part(".share");
+    button.hidden = !navigator.clipboard;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(at(`answers/${encodeURIComponent(answerId)}`).href);
+      button.textContent = "Link copied";
+    });
   }
 
   rating(answerId) {
