@@ -116,9 +116,11 @@ def compose(
     """
     from ingest.library import Library
     from ingest.pipeline import Ingest
-    from metaflowbot import bootstrap, chroma, embedding
+    from metaflowbot import chroma, embedding
+    from metaflowbot.disk import make_home
+    from metaflowbot.index import Index
 
-    bootstrap.make_home(settings)
+    make_home(settings.home)
     wanted = {_source_name(name) for name in only} or set(_SOURCES.values())
     sources = [source for source in _sources(settings, named) if source.name in wanted]
     if "slack" in wanted:
@@ -126,16 +128,16 @@ def compose(
     if "github" in wanted and (settings.sources.github.repositories or only):
         sources.append(_forge(settings))
     read = {source.name for source in sources}
-    index_home = settings.home / "index"
+    index_home, vectors = settings.home / "index", chroma.connect(settings)
     return Ingest(
         sources=sources,
-        index=bootstrap.open_index(settings),
+        index=Index(settings.home, vectors),
         embedding=embedding.connect(settings),
         library=Library(index_home / "documents"),
         home=index_home,
         required=frozenset({*named, *map(_source_name, only)}),
         kept=tuple(name for name in _SOURCES.values() if name not in read),
-        chroma=chroma.connect(settings),
+        chroma=vectors,
         max_shrink=max_shrink,
     )
 

@@ -9,7 +9,7 @@ from metaflowbot import chroma, embedding, llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot
 from metaflowbot.code_check import CodeChecker
-from metaflowbot.errors import SettingsError
+from metaflowbot.disk import make_home
 from metaflowbot.forgetting import Files
 from metaflowbot.index import Index
 from metaflowbot.judgement import installed
@@ -34,7 +34,7 @@ def build(settings: Settings, watchers: Sequence[Watcher] = ()) -> Parts:
     `watchers` are told what the bot did.
     Raises SettingsError and StoreError.
     """
-    make_home(settings)
+    make_home(settings.home)
     answerer = answerers(settings)
     index = open_index(settings)
     store = Store.open(settings.sqlalchemy_url)
@@ -74,14 +74,3 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
 def open_index(settings: Settings) -> Index:
     """The index generations under the home, with their vectors where the settings put them."""
     return Index(settings.home, chroma.connect(settings))
-
-
-def make_home(settings: Settings) -> None:
-    """Make the folder for all state; raises SettingsError where that can't be done."""
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"METAFLOWBOT_HOME: {settings.home} can't be made ({error.strerror}): "
-            "name a folder that can be written"
-        ) from None

@@ -29,9 +29,10 @@ class Collection:
 
     def __init__(self, collection: Any) -> None:
         self._collection = collection
+        self._size = int(collection.count())  # for good: a generation never changes
 
     def __len__(self) -> int:
-        return int(self._collection.count())
+        return self._size
 
     def nearest(
         self, vector: Vectors, groups: Sequence[str] | None, depth: int

@@ -9,7 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from metaflowbot.errors import MetaflowbotError
+from metaflowbot.errors import MetaflowbotError, SettingsError
+
+
+def make_home(home: Path) -> None:
+    """Make the folder for all state; raises SettingsError where that can't be done."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"METAFLOWBOT_HOME: {home} can't be made ({error.strerror}): "
+            "name a folder that can be written"
+        ) from None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from metaflowbot import bootstrap, embedding, llm
+from metaflowbot.disk import make_home
 from metaflowbot.domain import Turn
 from metaflowbot.errors import MetaflowbotError, SettingsError
 from metaflowbot.retrieve import Retriever
@@ -40,7 +41,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _home(settings: Settings) -> str:
-    bootstrap.make_home(settings)
+    make_home(settings.home)
     try:
         probe = settings.home / ".doctor"
         probe.write_text("")
