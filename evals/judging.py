@@ -149,14 +149,16 @@ class Jury:
             points = tuple(wrong for _ in case.answer_points + case.okay_points)
             return Grade(case.id, item.trial, judge.name, "wrong", "the bot abstained", points)
         sheet = Sheet(case.question, case.answer_points, case.okay_points, answer.text)
-        return journal.step(key, self._kind, partial(self._ask, judge, case.id, item.trial, sheet))
+        ask = partial(self._ask, judge, case.id, item.trial, sheet)
+        return journal.step(key, self._kind, ask, _is_graded)
 
     def _agreement(self, judge: ChatModel, journal: Journal) -> Agreement:
         pairs: list[tuple[Label, str]] = []
         for item in self.labelled:
             sheet = Sheet(item.question, item.answer_points, (), item.answer)
             key = f"label {judge.name} {item.id}"
-            given = journal.step(key, self._kind, partial(self._ask, judge, item.id, 0, sheet))
+            ask = partial(self._ask, judge, item.id, 0, sheet)
+            given = journal.step(key, self._kind, ask, _is_graded)
             pairs.append((item.label, given.grade))
         return agreement(pairs)
 
@@ -194,6 +196,10 @@ class Sheet:
         return prompt.fill(
             question=self.question, points=listed, answer=self.answer[:_LONGEST_ANSWER]
         )
+
+
+def _is_graded(grade: Grade) -> bool:
+    return bool(grade.grade)
 
 
 def _read(text: str) -> _Verdict | None:

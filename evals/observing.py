@@ -85,11 +85,19 @@ class Journal:
     def __len__(self) -> int:
         return len(self._done)
 
-    def step(self, key: str, kind: TypeAdapter[Item], make: Callable[[], Item]) -> Item:
-        """The step of that key: read if it was done before, else made and kept."""
+    def step(
+        self,
+        key: str,
+        kind: TypeAdapter[Item],
+        make: Callable[[], Item],
+        is_done: Callable[[Item], bool] = lambda _: True,
+    ) -> Item:
+        """The step of that key: read if it was done before, else made, and kept if it is done."""
         if key in self._done:
             return kind.validate_python(self._done[key])
         made = make()
+        if not is_done(made):
+            return made
         value = self._done[key] = kind.dump_python(made, mode="json")
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
