@@ -67,6 +67,15 @@ class Case:
         )
         return replace(self, gold=gold)
 
+    def held_out(self) -> Case:
+        """The same without the thread that it was taken from among its gold pages."""
+        gold = tuple(
+            kept
+            for pages in self.gold
+            if (kept := tuple(p for p in pages if p != self.from_thread))
+        )
+        return replace(self, gold=gold)
+
     def is_within(self, indexed: Container[str]) -> bool:
         """Whether the index may be asked: it holds a gold page, or there is none anywhere."""
         return not self.gold or any(page in indexed for pages in self.gold for page in pages)
@@ -90,6 +99,21 @@ class Dataset:
     def within(self, indexed: Container[str]) -> Dataset:
         """The dataset without the questions of which no gold page is indexed."""
         return replace(self, cases=tuple(case for case in self.cases if case.is_within(indexed)))
+
+    def held_out(self) -> Dataset:
+        """The dataset for an index in which no question finds the thread it was taken from.
+
+        A question that only that thread answers is left out, with a notice.
+        """
+        cases = [case.held_out() for case in self.cases]
+        lost = [
+            f"{case.id} is left out: only the thread that is held out answers it"
+            for case, kept in zip(self.cases, cases, strict=True)
+            if case.gold and not kept.gold
+        ]
+        known = zip(self.cases, cases, strict=True)
+        kept = tuple(held for case, held in known if held.gold or not case.gold)
+        return replace(self, cases=kept, notices=(*self.notices, *lost))
 
     def followed(self, current_id: Callable[[str], str | None]) -> Dataset:
         """The dataset that takes a document by what it is called now as well, if it was moved."""

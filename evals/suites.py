@@ -133,6 +133,7 @@ class Bench:
         """What of the plan can be run."""
         manifest = answerer.retriever.generation.manifest
         dataset = dataset.followed(manifest.current_id)
+        dataset = dataset.held_out() if plan.hold_out else dataset
         has_model = answerer.model is not None
         skipped = dict(_skipped(dataset, plan, has_model=has_model))
         suites = tuple(suite for suite in plan.suites if suite not in skipped)
