@@ -134,20 +134,24 @@ class Cases:
 
     def queue(self, number: int = 1) -> tuple[tuple[Candidate, ...], int]:
         """A page of what nobody decided on, newest first, and how many there are in all."""
-        decided = sa.select(EVAL_CASES.c.answer_id)
-        waiting = (_is_candidate(QUESTIONS.c.answer_id), QUESTIONS.c.answer_id.not_in(decided))
+        left = _waiting().subquery()
         newest = (
             sa.select(QUESTIONS.c.answer_id)
-            .where(*waiting)
+            .join(left, left.c.answer_id == QUESTIONS.c.answer_id)
             .order_by(QUESTIONS.c.asked_at.desc())
             .limit(_PAGE)
             .offset((number - 1) * _PAGE)
         )
-        count = sa.select(sa.func.count()).select_from(QUESTIONS).where(*waiting)
         with self._begin() as connection:
             wanted = list(connection.execute(newest).scalars())
-            total = connection.execute(count).scalar_one()
-            return tuple(_candidate(connection, answer_id) for answer_id in wanted), total
+            found = tuple(_candidate(connection, answer_id) for answer_id in wanted)
+        return found, self.waiting()
+
+    def waiting(self) -> int:
+        """How many candidates nobody decided on."""
+        count = sa.select(sa.func.count()).select_from(_waiting().subquery())
+        with self._begin() as connection:
+            return connection.execute(count).scalar_one()
 
     def candidate(self, answer_id: str) -> Candidate:
         """One candidate; raises NotFoundError, also where it was decided on."""
@@ -228,13 +232,18 @@ def _rated() -> sa.Select[Any]:
     )
 
 
-def _is_candidate(answer_id: sa.Column[Any] = ANSWERS.c.id) -> sa.ColumnElement[bool]:
+def _all() -> sa.CompoundSelect[Any]:
     solved = sa.select(ESCALATIONS.c.answer_id).where(ESCALATIONS.c.solution.is_not(sa.null()))
-    return sa.or_(
-        answer_id.in_(sa.select(FEEDBACK.c.answer_id)),
-        answer_id.in_(solved),
-        answer_id.in_(_answered_later()),
-    )
+    return sa.union(sa.select(FEEDBACK.c.answer_id), solved, _answered_later())
+
+
+def _waiting() -> sa.CompoundSelect[Any]:
+    ids = sa.select(_all().subquery().c.answer_id)
+    return ids.except_(sa.select(EVAL_CASES.c.answer_id))
+
+
+def _is_candidate() -> sa.ColumnElement[bool]:
+    return ANSWERS.c.id.in_(sa.select(_all().subquery().c.answer_id))
 
 
 def _answered_later() -> sa.Select[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from metaflowbot.embedding import Vectors
 from metaflowbot.migrations.schema import FEEDBACK, GAPS, QUESTIONS
 
 # Cosine to a group's first question from which a question belongs to it.
-_SAME_SUBJECT = 0.6
+_SAME_SUBJECT = 0.5
 _SAMPLE = 40
 
 
@@ -55,11 +56,11 @@ class Gaps:
 
     def waiting(self) -> int:
         """How many questions are in no group yet."""
-        grouped = sa.select(GAPS.c.answer_id)
-        count = sa.select(sa.func.count()).select_from(QUESTIONS)
+        short = sa.select(QUESTIONS.c.answer_id).where(QUESTIONS.c.abstained).union(_disliked())
+        ids = sa.select(short.subquery().c.answer_id)
+        left = ids.except_(sa.select(GAPS.c.answer_id)).subquery()
         with self._begin() as connection:
-            wanted = count.where(_fell_short(), QUESTIONS.c.answer_id.not_in(grouped))
-            return connection.execute(wanted).scalar_one()
+            return connection.execute(sa.select(sa.func.count()).select_from(left)).scalar_one()
 
     def group(self, model: str, answer_ids: Sequence[str], vectors: Vectors) -> None:
         """Put questions into groups by their unit vectors (n x dim)."""
@@ -111,9 +112,12 @@ def _sample(connection: sa.Connection, leader: str, since: datetime) -> tuple[tu
     return tuple((row[0], row[1]) for row in connection.execute(newest))
 
 
+def _disliked() -> sa.Select[Any]:
+    return sa.select(FEEDBACK.c.answer_id).where(FEEDBACK.c.verdict == "down")
+
+
 def _fell_short() -> sa.ColumnElement[bool]:
-    disliked = sa.select(FEEDBACK.c.answer_id).where(FEEDBACK.c.verdict == "down")
-    return QUESTIONS.c.abstained | QUESTIONS.c.answer_id.in_(disliked)
+    return QUESTIONS.c.abstained | QUESTIONS.c.answer_id.in_(_disliked())
 
 
 def _join(answer_id: str, vector: Vectors, leaders: list[str], known: list[Vectors]) -> str:

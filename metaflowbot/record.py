@@ -154,14 +154,16 @@ class Record:
         newest = (
             sa.select(*_listed_columns())
             .where(*matching)
-            .order_by(QUESTIONS.c.asked_at.desc(), QUESTIONS.c.answer_id)
+            .order_by(QUESTIONS.c.asked_at.desc(), QUESTIONS.c.answer_id.desc())
             .limit(PAGE)
             .offset((number - 1) * PAGE)
         )
         count = sa.select(sa.func.count()).select_from(QUESTIONS).where(*matching)
         with self._begin() as connection:
             rows = connection.execute(newest).all()
-            total = connection.execute(count).scalar_one()
+            is_last = 0 < len(rows) < PAGE or (not rows and number == 1)
+            before = (number - 1) * PAGE
+            total = before + len(rows) if is_last else connection.execute(count).scalar_one()
         return Page(tuple(Listed(*row) for row in rows), number, total)
 
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -216,16 +218,17 @@ class Record:
     def days(self, since: date) -> tuple[Day, ...]:
         """What happened on each day from `since` to today, in order, quiet days too."""
         day, first = QUESTIONS.c.day, since.isoformat()
+        bucket = _bucket()
         counts = (
             sa.select(
                 day,
+                bucket,
                 sa.func.count(),
                 sa.func.sum(sa.case((QUESTIONS.c.abstained, 1), else_=0)),
                 sa.func.sum(QUESTIONS.c.cost_usd),
-                *_time_counts(),
             )
             .where(day >= first)
-            .group_by(day)
+            .group_by(day, bucket)
         )
         rated = (
             sa.select(day, FEEDBACK.c.verdict, sa.func.count())
@@ -234,7 +237,9 @@ class Record:
             .group_by(day, FEEDBACK.c.verdict)
         )
         with self._begin() as connection:
-            asked = {row[0]: tuple(row) for row in connection.execute(counts)}
+            asked: dict[str, list[tuple[Any, ...]]] = {}
+            for row in connection.execute(counts):
+                asked.setdefault(row[0], []).append(tuple(row))
             given = {(row[0], row[1]): row[2] for row in connection.execute(rated)}
         span = (datetime.now(UTC).date() - since).days + 1
         return tuple(_to_day(since + timedelta(days=n), asked, given) for n in range(span))
@@ -356,23 +361,23 @@ def _has_verdict(verdict: Rated) -> sa.ColumnElement[bool]:
     return QUESTIONS.c.answer_id.in_(rated.where(FEEDBACK.c.verdict == verdict))
 
 
-def _time_counts() -> Iterable[sa.ColumnElement[int]]:
-    lower = (-1.0, *TIME_BUCKETS)
-    upper = (*TIME_BUCKETS, float("inf"))
+def _bucket() -> sa.ColumnElement[int]:
+    """The place of an answer's time in TIME_BUCKETS."""
     took = QUESTIONS.c.total_ms
-    for above, up_to in zip(lower, upper, strict=True):
-        within = took > above
-        if up_to != float("inf"):
-            within &= took <= up_to
-        yield sa.func.sum(sa.case((within, 1), else_=0))
+    place: list[sa.ColumnElement[int]] = [
+        sa.literal_column(str(n), sa.Integer) for n in range(len(TIME_BUCKETS) + 1)
+    ]
+    within = [(took <= bound, place[n]) for n, bound in enumerate(TIME_BUCKETS)]
+    return sa.case(*within, else_=place[-1]).label("bucket")
 
 
 def _to_day(
-    day: date, asked: Mapping[str, tuple[Any, ...]], given: Mapping[tuple[str, str], int]
+    day: date, asked: Mapping[str, list[tuple[Any, ...]]], given: Mapping[tuple[str, str], int]
 ) -> Day:
-    name = day.isoformat()
-    up, down = given.get((name, "up"), 0), given.get((name, "down"), 0)
-    if (row := asked.get(name)) is None:
-        return Day(day, 0, 0, up, down, 0.0, (0,) * (len(TIME_BUCKETS) + 1))
-    _, count, abstained, cost, *times = row
-    return Day(day, count, abstained, up, down, cost, tuple(times))
+    rows = asked.get(day.isoformat(), [])
+    times = [0] * (len(TIME_BUCKETS) + 1)
+    for row in rows:
+        times[row[1]] = row[2]
+    up, down = (given.get((day.isoformat(), verdict), 0) for verdict in ("up", "down"))
+    abstained, cost = sum(row[3] for row in rows), sum(row[4] for row in rows)
+    return Day(day, sum(times), abstained, up, down, float(cost), tuple(times))

@@ -226,14 +226,15 @@ SALTS = sa.Table(
     sa.Column("salt", PlainText, nullable=False),
 )
 # An answer's row as it is listed, searched and counted: narrow, as answers are wide. `text` is
-# the question's beginning, `topic` the same for questions of the same terms, `day` in UTC.
+# the question's beginning, `topic` the same for questions of the same terms, `day` in UTC. The
+# indexes hold all that lists and sums look at, so that these read no row that they do not show.
 QUESTIONS = sa.Table(
     "questions",
     METADATA,
     sa.Column(
         "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
     ),
-    sa.Column("asked_at", UtcTime, nullable=False, index=True),
+    sa.Column("asked_at", UtcTime, nullable=False),
     sa.Column("day", PlainText, nullable=False),
     sa.Column("channel", PlainText, nullable=False),
     sa.Column("text", PlainText, nullable=False),
@@ -244,6 +245,10 @@ QUESTIONS = sa.Table(
     sa.Column("total_ms", sa.Float, nullable=False),
     sa.Column("cost_usd", sa.Float, nullable=False),
     sa.Index("ix_questions_topic", "topic", "asked_at"),
+    sa.Index("ix_questions_short", "abstained", "topic", "asked_at", "answer_id"),
+    sa.Index(
+        "ix_questions_list", "asked_at", "answer_id", "channel", "abstained", "model", "topic"
+    ),
     sa.Index("ix_questions_day", "day", "abstained", "total_ms", "cost_usd"),
 )
 # Questions without a good answer; those with one `leader` (an answer's id) mean the same.
@@ -253,9 +258,10 @@ GAPS = sa.Table(
     sa.Column(
         "answer_id", PlainText, sa.ForeignKey("answers.id", ondelete="CASCADE"), primary_key=True
     ),
-    sa.Column("leader", PlainText, nullable=False, index=True),
+    sa.Column("leader", PlainText, nullable=False),
     sa.Column("model", PlainText, nullable=False),
     sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Index("ix_gaps_leader", "leader", "model", "answer_id"),
 )
 # What maintainers made of a candidate: `verdict` is accepted or rejected. No reference to the
 # answer: a case outlives the record it came from. `person` is the asker's salted hash.

@@ -83,7 +83,7 @@ class Dashboard:
             before=summed(days[-14:-7]),
             pictures=_pictures(periods(days)),
             waiting={
-                "feedback": self._store.cases.queue()[1],
+                "feedback": self._store.cases.waiting(),
                 "escalations": sum(states.get(state, 0) for state in _UNDER_WAY),
                 "inbox": self._store.health().dead,
             },

@@ -82,16 +82,10 @@ def percent(share: float | None) -> str:
 
 
 def money(dollars: float) -> str:
-    """US dollars, with cents only where they count."""
-    if dollars == 0:
-        return "$0"
-    return (
-        f"${dollars:,.0f}"
-        if dollars >= 100
-        else f"${dollars:.2f}"
-        if dollars >= 1
-        else (f"${dollars:.4f}")
-    )
+    """US dollars, to the cent; smaller sums with what counts of them."""
+    if dollars >= 100:
+        return f"${dollars:,.0f}"
+    return f"${dollars:.2f}" if dollars >= 0.01 else f"${dollars:.2g}"
 
 
 def took(milliseconds: float | None) -> str:

@@ -37,7 +37,7 @@ def _make_tables() -> None:
             sa.ForeignKey("answers.id", ondelete="CASCADE"),
             primary_key=True,
         ),
-        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False, index=True),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("day", sa.Text, nullable=False),
         sa.Column("channel", sa.Text, nullable=False),
         sa.Column("text", sa.Text, nullable=False),
@@ -48,6 +48,10 @@ def _make_tables() -> None:
         sa.Column("total_ms", sa.Float, nullable=False),
         sa.Column("cost_usd", sa.Float, nullable=False),
         sa.Index("ix_questions_topic", "topic", "asked_at"),
+        sa.Index("ix_questions_short", "abstained", "topic", "asked_at", "answer_id"),
+        sa.Index(
+            "ix_questions_list", "asked_at", "answer_id", "channel", "abstained", "model", "topic"
+        ),
         sa.Index("ix_questions_day", "day", "abstained", "total_ms", "cost_usd"),
     )
     op.create_table(
@@ -58,9 +62,10 @@ def _make_tables() -> None:
             sa.ForeignKey("answers.id", ondelete="CASCADE"),
             primary_key=True,
         ),
-        sa.Column("leader", sa.Text, nullable=False, index=True),
+        sa.Column("leader", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("vector", sa.LargeBinary, nullable=False),
+        sa.Index("ix_gaps_leader", "leader", "model", "answer_id"),
     )
     op.create_table(
         "eval_cases",
