@@ -11,9 +11,12 @@ from metaflowbot.bot import Bot
 from metaflowbot.code_check import CodeChecker
 from metaflowbot.disk import make_home
 from metaflowbot.forgetting import Files
+from metaflowbot.guided import GuidedAnswerer
 from metaflowbot.index import Index
 from metaflowbot.judgement import installed
+from metaflowbot.rerank import Reranker
 from metaflowbot.retrieve import Retriever
+from metaflowbot.rewrite import Rewriter
 from metaflowbot.settings import Settings
 from metaflowbot.store import Store
 from metaflowbot.telemetry import Watcher
@@ -60,7 +63,8 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
         model.warm()
         checker = CodeChecker(installed())
         checker.warm()
-    return lambda: Answerer(
+    rewriter, reranker = _helpers(settings, model)
+    return lambda: GuidedAnswerer(
         Retriever.over(index.load(), embedder),
         model,
         prompt,
@@ -68,6 +72,20 @@ def answerers(settings: Settings) -> Callable[[], Answerer]:
         checker=checker,
         fallback=fallback,
         limits=settings.answers,
+        rewriter=rewriter,
+        reranker=reranker,
+    )
+
+
+def _helpers(
+    settings: Settings, model: llm.ChatModel | None
+) -> tuple[Rewriter | None, Reranker | None]:
+    """What the model does before it answers, so far as the settings ask for it."""
+    rewrite = prompts.load("rewrite", "conversation", folder=settings.prompts)
+    rerank = prompts.load("rerank", "pages", folder=settings.prompts)
+    return (
+        Rewriter(model, rewrite) if model and settings.answers.rewrite else None,
+        Reranker(model, rerank) if model and settings.answers.rerank else None,
     )
 
 

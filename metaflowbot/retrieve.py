@@ -89,8 +89,12 @@ class Retriever:
 
         Raises what the embedding model raises.
         """
+        return self.search_for(question, question, k)
+
+    def search_for(self, wanted: Question, question: Question, k: int) -> Search:
+        """As `search` does, for what `wanted` says; the question is what the hits have to cover."""
         started = time.perf_counter()
-        query = self._query(question)
+        query = self._query(wanted)
         found = self.generation.candidates(query.vector, query.terms, question, _DEPTH)
         hits = _group(self.generation.passages, found.rows, self._scores(found, query.words), k)
         return Search(
