@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DOCS ?=
 DATASET ?=
 
-.PHONY: up test check audit bench lock secrets clean
+.PHONY: up test check audit bench lock image secrets clean
 
 up: $(VENV)/.installed
 	$(BIN)/metaflowbot up
@@ -64,6 +64,10 @@ COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --qui
 lock:
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+# Builds the image with buildah, without a Docker engine, and tries it. Needs root on Debian.
+image:
+	deploy/try-image.sh
 
 # Made once and never again. The folder is its owner's alone; the files in it are readable, since
 # each is mounted alone into a container that runs as another user.
