@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from metaflowbot.conversation import leaned_on
 from metaflowbot.domain import Hit, Passage, Question, Search
 from metaflowbot.embedding import Embedding, Vectors, Words, embed_closely
 from metaflowbot.errors import IndexUnavailableError
@@ -44,9 +45,9 @@ _AUTHORITY: Mapping[str, float] = {
     "slack": 0.8,
     "github": 0.8,
 }
-# The words of the message before count this much in a follow-up's meaning.
-_HISTORY_WEIGHT = 0.5
-# As much as Metaflow's own words for what was said in others.
+# A follow-up together with what it leans on counts as much as by itself.
+_HISTORY_WEIGHT = 1.0
+# Metaflow's own words for what was said in others count this much.
 _MEANT_WEIGHT = 0.5
 
 
@@ -131,10 +132,9 @@ class Retriever:
         ((embedded,),) = embed_closely(self.embedding, [question.text])
         vector = embedded.vector
         query_terms = terms(question.text)
-        earlier = [turn.content for turn in question.history if turn.role == "user"]
-        if earlier:
-            query_terms += terms(earlier[-1])
-            both = self.embedding.embed_query(f"{earlier[-1]}\n{question.text}")
+        if earlier := leaned_on(question):
+            query_terms += terms(earlier)
+            both = self.embedding.embed_query(f"{earlier}\n{question.text}")
             vector = vector + _HISTORY_WEIGHT * both
         if meant := "; ".join(terms_meant(question.text)):
             query_terms += terms(meant)

@@ -164,3 +164,20 @@ def test_names_that_stand_nowhere_are_told(
     retriever: Retriever, question: str, unknown: tuple[str, ...]
 ) -> None:
     assert retriever.search(Question(question)).unknown == unknown
+
+
+def test_a_change_of_subject_finds_what_it_would_find_alone(retriever: Retriever) -> None:
+    text = "How do I download many objects from Amazon S3 in parallel?"
+    alone = retriever.search(Question(text))
+    after = retriever.search(Question(text, (Turn("user", RETRY), Turn("assistant", "So."))))
+    assert found(after) == found(alone)
+
+
+def test_a_trace_after_an_answer_still_finds_what_was_asked_about(retriever: Retriever) -> None:
+    text = "that didn't work:\nTraceback (most recent call last):\nValueError: boom"
+    turns = (Turn("user", RETRY), Turn("assistant", "Use @retry."))
+    assert found(retriever.search(Question(text, turns)))[0] == "docs/scaling/failures.md"
+    long = tuple(Turn("user", "What is an artifact?") for _ in range(200))
+    assert found(retriever.search(Question(text, (*long, *turns))))[0] == (
+        "docs/scaling/failures.md"
+    )
