@@ -97,7 +97,7 @@ def compare(
 
 def _suites(names: Sequence[str]) -> tuple[str, ...]:
     """The suites of these names, without repeats; all of them for no names."""
-    from evals.suites import JUDGED, SUITES
+    from evals.measures import JUDGED, SUITES
 
     for name in names:
         if name not in (*SUITES, *JUDGED):

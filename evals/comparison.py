@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from evals import figures, significance
 from evals.figures import Figure
+from evals.measures import CORRECT, EXACT, GATED
 from evals.runs import Outcome, Run
-from evals.suites import CORRECT, GATED
 from metaflowbot.errors import UsageError
 
 Verdict = Literal["better", "worse", "tie"]
@@ -20,8 +20,9 @@ class Change:
     """One score in two runs, over the questions that both have; `change` is after - before.
 
     `p` is the chance of a change as large if nothing changed, `p_fall` that of a fall as deep,
-    adjusted for the number of gated scores (1.0 for what is not gated). `detectable` is the fall
-    that would be noticed four times in five. `moved` counts questions that fell and that rose.
+    adjusted for the number of gated scores that have chance in them (1.0 for others).
+    `detectable` is the fall that would be noticed four times in five. `moved` counts questions
+    that fell and that rose.
     """
 
     score: str
@@ -37,13 +38,19 @@ class Change:
     @property
     def verdict(self) -> Verdict:
         """A tie unless so much would hardly change by chance."""
-        if self.p >= significance.LEVEL or not self.change.value:
+        chance = self.p >= significance.LEVEL and self.score not in EXACT
+        if chance or not self.change.value:
             return "tie"
         return "better" if self.change.value > 0 else "worse"
 
     @property
     def is_regression(self) -> bool:
-        """Whether a gated score fell, and more than chance makes of so many gated scores."""
+        """Whether a gated score fell, and more than chance makes of so many gated scores.
+
+        Where there is no chance in a score any fall is one.
+        """
+        if self.score in EXACT:
+            return self.gated and self.moved[0] > 0
         return self.gated and self.p_fall < significance.LEVEL
 
 
@@ -97,7 +104,7 @@ def _changes(
     pairs: Mapping[str, tuple[Outcome, Outcome]], gated: tuple[str, ...]
 ) -> Iterator[Change]:
     both = _paired(pairs)
-    tested = [name for name in gated if name in both]
+    tested = [name for name in gated if name in both and name not in EXACT]
     falls = significance.holm([significance.p_fall(*both[name]) for name in tested])
     adjusted = dict(zip(tested, falls, strict=True))
     for name, (earlier, later) in both.items():
@@ -107,12 +114,19 @@ def _changes(
             before=figures.mean(earlier),
             after=figures.mean(later),
             change=figures.difference(earlier, later),
-            gated=name in adjusted,
+            gated=name in gated,
             p=round(significance.p_change(earlier, later), 6),
             p_fall=round(adjusted.get(name, 1.0), 6),
-            detectable=significance.detectable(earlier, later, len(tested)),
+            detectable=_detectable(name, earlier, later, len(tested)),
             moved=(sum(step < 0 for step in steps), sum(step > 0 for step in steps)),
         )
+
+
+def _detectable(name: str, before: Sequence[float], after: Sequence[float], tests: int) -> float:
+    """The fall that would be noticed; of a score without chance in it a single case."""
+    if name in EXACT:
+        return round(1 / len(before), 4)
+    return significance.detectable(before, after, tests)
 
 
 def _paired(

@@ -26,9 +26,10 @@ from metaflow.exception import MetaflowException
 from metaflow.util import get_username
 
 from evals import report, runs
+from evals.measures import JUDGED, SUITES
 from evals.observing import Journal
 from evals.session import Order, Session
-from evals.suites import JUDGED, SUITES, Seen
+from evals.suites import Seen
 from metaflowbot import settings
 from metaflowbot.errors import MetaflowbotError
 

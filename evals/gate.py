@@ -15,9 +15,10 @@ from pathlib import Path
 
 from evals import cases, comparison, runs, tables
 from evals.cases import OWN
+from evals.measures import COST, LATENCY, SUITES
 from evals.observing import Advance
 from evals.runs import Run
-from evals.suites import COST, LATENCY, SUITES, Plan, evaluate
+from evals.suites import Plan, evaluate
 from evals.workbench import Workbench
 from metaflowbot import bootstrap
 from metaflowbot.errors import MetaflowbotError, UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from evals.measures import CORRECT, DECISION
 from evals.runs import Outcome
-from evals.suites import CORRECT, DECISION
 
 _WEIGHTS = {
     "retrieval/nDCG@10": 1.0,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from evals import figures, plots, runs, significance
 from evals.figures import Figure
+from evals.measures import CORRECT, EXACT, GATED
 from evals.reasons import badness, reasons, worst
 from evals.runs import Outcome, Run
-from evals.suites import CORRECT, GATED
 from evals.tables import number
 from metaflowbot.errors import UsageError
 
@@ -106,7 +106,7 @@ def _gated(run: Run, earlier: Sequence[Run]) -> str:
         change = "" if last is None or last.value is None else f"{figure.value - last.value:+.3f}"
         rows.append(
             f"<tr><td>{escape(name)}</td><td>{number(figure)}</td><td>{figure.n}</td>"
-            f"<td>{change}</td><td>{_least(figure.n, len(names)):.2f}</td>"
+            f"<td>{change}</td><td>{_least(name, figure.n):.2f}</td>"
             f'<td class="wide">{plots.interval(figure)}</td></tr>'
         )
     head = "<th>score</th><th>value</th><th>n</th><th>since last</th><th>can show</th>"
@@ -119,8 +119,11 @@ def _gated(run: Run, earlier: Sequence[Run]) -> str:
     )
 
 
-def _least(n: int, tests: int) -> float:
-    return significance.detectable([0.0] * n, [0.0] * n, tests)
+def _least(name: str, n: int) -> float:
+    """The smallest fall of a score over n questions that stops a change."""
+    if name in EXACT:
+        return 1 / n
+    return significance.detectable([0.0] * n, [0.0] * n, len(GATED) - len(EXACT))
 
 
 def _figure(run: Run, name: str) -> Figure | None:

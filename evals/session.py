@@ -9,10 +9,11 @@ from pathlib import Path
 from evals import cases, report, runs, tables
 from evals.cases import Dataset
 from evals.judging import Jury
+from evals.measures import ANSWERS
 from evals.observing import Journal, measured
 from evals.recording import Tape
 from evals.runs import Made, Run
-from evals.suites import ANSWERS, Bench, Plan, Seen
+from evals.suites import Bench, Plan, Seen
 from metaflowbot import bootstrap, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.code_check import CodeChecker

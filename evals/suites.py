@@ -12,40 +12,31 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from evals import citing, figures
+from evals import figures
 from evals.cases import Case, Dataset
-from evals.citing import Pages
 from evals.drilling import Drills, Probe
 from evals.drills import Attack, CodeCase, Drill, SlackCase
 from evals.figures import Figure, Point
 from evals.judging import Grades, Jury
-from evals.observing import Advance, Journal, Observation, Timer, Watch, measured
-from evals.ranking import MEASURES, score
-from metaflowbot.answer import Answerer
-from metaflowbot.code_check import CodeChecker
-from metaflowbot.code_check.blocks import pieces
-
-RETRIEVAL, FOLLOW_UPS, ABSTENTION, LATENCY = "retrieval", "follow-ups", "abstention", "latency"
-CITATIONS, CODE, SAFETY, SLACK, COST = "citations", "code", "safety", "slack", "cost"
-SUITES = (RETRIEVAL, FOLLOW_UPS, ABSTENTION, CITATIONS, CODE, SAFETY, SLACK, LATENCY, COST)
-"""The suites that need no judge."""
-ANSWERS = "answers"
-JUDGED = (ANSWERS,)
-"""The suites whose grades a judge model gives."""
-
-DECISION = f"{ABSTENTION}/right decision"
-CORRECT = f"{ANSWERS}/correct"
-GATED = (
-    *(f"{RETRIEVAL}/{name}" for name in ("recall@5", "nDCG@10")),
-    f"{FOLLOW_UPS}/nDCG@10",
+from evals.measures import (
+    ABSTENTION,
+    ANSWERS,
+    CITATIONS,
+    CODE,
+    CORRECT,
+    COST,
     DECISION,
-    *(f"{CITATIONS}/{name}" for name in ("quotes hold", "links hold", "recall", "gold cited")),
-    f"{CODE}/verdict",
-    f"{SAFETY}/held, no model",
-    f"{SAFETY}/held, obedient model",
-    f"{SLACK}/right",
+    FOLLOW_UPS,
+    JUDGED,
+    LATENCY,
+    RETRIEVAL,
+    SAFETY,
+    SLACK,
 )
-"""The scores whose fall stops a change; CORRECT with them where both runs have a judge to trust."""
+from evals.observing import Advance, Journal, Observation, Timer, Watch, measured
+from evals.ranking import MEASURES
+from evals.scoring import cited, coded, ranked, ranking_suite
+from metaflowbot.answer import Answerer
 
 _ANSWERED = frozenset({ABSTENTION, CITATIONS, CODE, LATENCY, COST, ANSWERS})
 _DRILLS: Mapping[str, type[Drill]] = {CODE: CodeCase, SAFETY: Attack, SLACK: SlackCase}
@@ -190,15 +181,15 @@ class Bench:
 
     def _values(self, seen: Seen) -> Iterator[tuple[str, str, float]]:
         suites = self.plan.suites
-        yield from _ranked(seen.observations, suites)
+        yield from ranked(seen.observations, suites)
         if ABSTENTION in suites:
             for item in _decided(seen.observations):
                 yield item.case.id, DECISION, float(item.abstained != bool(item.case.gold))
         if CITATIONS in suites:
-            yield from _cited(seen.observations, self.answerer)
+            yield from cited(seen.observations, self.answerer)
         if CODE in suites:
             checker = Drills(self.answerer).checker
-            yield from _coded(seen.observations, checker)
+            yield from coded(seen.observations, checker)
         for probe in seen.probes:
             yield probe.id, f"{probe.suite}/{probe.measure}", probe.score
         if seen.grades is not None:
@@ -243,43 +234,6 @@ def _ungraded(grades: Grades | None) -> Iterator[str]:
         yield from grades.notices
 
 
-# Each question's scores
-
-
-def _ranked(seen: Sequence[Observation], suites: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    suite_of = {it.case.id: _ranking_suite(it.case) for it in seen if it.case.gold}
-    members = [it for it in seen if suite_of.get(it.case.id) in suites]
-    rankings = {f"{it.trial} {it.case.id}": it.judged for it in members}
-    for key, values in score(rankings).items():
-        case_id = key.partition(" ")[2]
-        for name in MEASURES:
-            yield case_id, f"{suite_of[case_id]}/{name}", values[name]
-
-
-def _ranking_suite(case: Case) -> str:
-    return FOLLOW_UPS if case.history else RETRIEVAL
-
-
-def _cited(seen: Sequence[Observation], answerer: Answerer) -> Iterator[tuple[str, str, float]]:
-    pages = Pages.of(answerer.retriever.generation.passages)
-    for item in seen:
-        if item.answer is not None and item.case.gold:
-            for name, value in citing.scores(item.answer, item.case.gold, pages).items():
-                yield item.case.id, f"{CITATIONS}/{name}", value
-
-
-def _coded(seen: Sequence[Observation], checker: CodeChecker) -> Iterator[tuple[str, str, float]]:
-    """The share of an answer's blocks of code without a fault; nothing for one without code."""
-    for item in seen:
-        if item.answer is None or item.answer.abstained or not item.case.gold:
-            continue
-        text = citing.unquoted(item.answer.text)
-        blocks = sum(not piece.inline for piece in pieces(text))
-        if blocks:
-            bad = sum(not found.inline for found in checker.check_markdown(text))
-            yield item.case.id, f"{CODE}/blocks that pass", 1 - bad / blocks
-
-
 # The suites
 
 
@@ -287,7 +241,7 @@ def _ranking(suite: str, seen: Seen, scores: Scores) -> Result:
     members = {
         it.case.id: it
         for it in seen.observations
-        if it.case.gold and _ranking_suite(it.case) == suite
+        if it.case.gold and ranking_suite(it.case) == suite
     }
     groups: dict[str, list[str]] = defaultdict(list)
     for name, item in members.items():

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from evals import cases, comparison, figures, gate, runs
 from evals.bench import _chunks, _Client, _plain_bm25, _plain_dense
 from evals.commands import register
+from evals.measures import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL
 from evals.ranking import MEASURES, judge, score
-from evals.suites import ABSTENTION, FOLLOW_UPS, LATENCY, RETRIEVAL, Plan, evaluate
+from evals.suites import Plan, evaluate
 from evals.workbench import Workbench
 from ingest.sources.api_reference import ApiReference
 from metaflowbot import bootstrap, embedding

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +16,12 @@ from playwright.sync_api import Page, expect, sync_playwright
 from pydantic import TypeAdapter
 
 from evals import cases, comparison, report, runs
+from evals.measures import ABSTENTION, ANSWERS, CITATIONS, COST, LATENCY, RETRIEVAL, SAFETY
 from evals.observing import Journal, Watch
 from evals.reasons import badness, reasons, worst
 from evals.runs import Outcome, Run
 from evals.session import Order, Session
-from evals.suites import (
-    ABSTENTION,
-    ANSWERS,
-    CITATIONS,
-    COST,
-    LATENCY,
-    RETRIEVAL,
-    SAFETY,
-    Bench,
-    Plan,
-)
+from evals.suites import Bench, Plan
 from metaflowbot import prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.errors import UsageError
@@ -327,3 +321,32 @@ def test_earlier_runs_make_the_history(home: Path, order: Order) -> None:
     ]
     assert "History" in report.page(run, [older, run])
     assert "History" not in report.page(run, [run])
+
+
+def test_the_flow_gives_what_the_command_gives_and_shows_it_on_a_card(
+    home: Path, order: Order, dataset: Path, tmp_path: Path
+) -> None:
+    run, _ = ran(replace(order, suites=(RETRIEVAL, SAFETY)), keyless(home))
+    words = ["run", "--shards", "2", "--suite", "retrieval,safety", "--dataset", str(dataset)]
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    ours = {
+        "METAFLOWBOT_HOME": str(home),
+        "METAFLOWBOT_CHAT_MODEL": "none",
+        "METAFLOW_HOME": str(tmp_path / "metaflow"),
+        "METAFLOW_DATASTORE_SYSROOT_LOCAL": str(tmp_path),
+        "USERNAME": "tester",
+    }
+    flow = Path(report.__file__).with_name("flow.py")
+    done = subprocess.run(
+        [sys.executable, str(flow), *words],
+        env=kept | ours,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = (home / "evals").glob("*Z.json")
+    assert runs.load(path).questions == run.questions
+    (card,) = tmp_path.rglob("*/conclude/**/*.html")
+    assert "The five worst" in card.read_text(encoding="utf-8")

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from evals import comparison, figures, gate, runs, significance
+from evals.measures import EXACT, GATED
 from evals.runs import Run
-from evals.suites import GATED
-
-BINARY = ("abstention/right decision", "retrieval/recall@5")
 
 
 def test_mcnemar_equals_the_binomial_worked_out_by_hand() -> None:
@@ -70,20 +68,22 @@ def accepted() -> Run:
 
 
 def noisy(run: Run, random: np.random.Generator, share: float = 0.05) -> Run:
-    """The run made again by a bot that varies: that share of the scores is drawn anew."""
+    """The run made again by a bot that varies: that share of the scores is drawn anew.
+
+    Those that have no chance in them stay.
+    """
     pools: dict[str, list[float]] = {}
     for outcome in run.questions.values():
         for name, value in outcome.scores.items():
             pools.setdefault(name, []).append(value)
+
+    def again(name: str, value: float) -> float:
+        varies = name not in EXACT and random.random() < share
+        return float(random.choice(pools[name])) if varies else value
+
     drawn = {
-        key: replace(
-            outcome,
-            scores={
-                name: float(random.choice(pools[name])) if random.random() < share else value
-                for name, value in outcome.scores.items()
-            },
-        )
-        for key, outcome in run.questions.items()
+        key: replace(item, scores={name: again(name, it) for name, it in item.scores.items()})
+        for key, item in run.questions.items()
     }
     return replace(run, questions=drawn)
 
@@ -122,6 +122,17 @@ def test_a_planted_fall_of_ten_points_is_mostly_caught(accepted: Run, name: str)
         for _ in range(50)
     )
     assert caught >= 40
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_single_case_that_does_not_hold_any_more_is_a_regression_where_nothing_varies(
+    accepted: Run, name: str
+) -> None:
+    key = next(key for key, item in accepted.questions.items() if item.scores.get(name) == 1)
+    item = accepted.questions[key]
+    broken = {key: replace(item, scores=item.scores | {name: 0.0})}
+    fell = comparison.compare(accepted, replace(accepted, questions=accepted.questions | broken))
+    assert [change.score for change in fell.changes if change.is_regression] == [name]
 
 
 def test_every_gated_score_is_in_the_shipped_baseline(accepted: Run) -> None:

@@ -14,8 +14,9 @@ from evals import cases, citing
 from evals.citing import Pages, Statement, alce, statements
 from evals.drilling import Drills, Obedient
 from evals.drills import Attack, CodeCase, SlackCase
+from evals.measures import CITATIONS, CODE, COST, SAFETY, SLACK
 from evals.observing import Journal
-from evals.suites import CITATIONS, CODE, COST, SAFETY, SLACK, Plan, evaluate
+from evals.suites import Plan, evaluate
 from metaflowbot import llm, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.domain import Answer, Citation, Passage, Turn, Usage

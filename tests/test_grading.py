@@ -11,9 +11,10 @@ from evals import cases, comparison, runs
 from evals.agreement import Labelled, agreement
 from evals.cases import Case
 from evals.judging import Grades, Jury
+from evals.measures import ANSWERS, CORRECT
 from evals.observing import Journal, Observation
 from evals.ranking import Judged
-from evals.suites import ANSWERS, CORRECT, Plan, evaluate
+from evals.suites import Plan, evaluate
 from metaflowbot import prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.domain import Answer
