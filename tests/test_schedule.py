@@ -86,7 +86,8 @@ def test_it_ingests_now_and_again_until_it_is_stopped(
     start: Start, tmp_path: Path, corpus: Path
 ) -> None:
     scheduler = start(f'[sources.docs]\nlocation = "{corpus}"', "--only", "docs")
-    scheduler.until(lambda: len(Index(tmp_path).manifests()) >= 2)
+    scheduler.until(lambda: scheduler.said.count("ingest done; the next one in") >= 2)
+    assert Index(tmp_path).active_id()
     scheduler.process.send_signal(signal.SIGTERM)
     assert scheduler.process.wait(SECONDS) == 0
 

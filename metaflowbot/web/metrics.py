@@ -166,7 +166,7 @@ def _escalations(counts: Mapping[State, int]) -> GaugeMetricFamily:
 
 
 def _ingest(run: IngestRun) -> Iterator[GaugeMetricFamily]:
-    about = "1 when the last ingest made a new generation live."
+    about = "1 when the last ingest left an index that is up to date."
     yield _gauge("ingest_succeeded", about, run.succeeded)
     about = "When the last ingest ended, in Unix time."
     yield _gauge("ingest_timestamp_seconds", about, run.ended_at.timestamp())
