@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from metaflowbot.migrations.schema import (
 )
 
 PAGE = 50
-_LISTED_CHARS = 500
-# Upper bounds in milliseconds; the last bucket has none.
+_LISTED_CHARS = 500  # with four bytes for each it still fits into an index of PostgreSQL
+# Upper bounds in milliseconds; the last bucket has none. Rows are kept by them, so they stay.
 TIME_BUCKETS = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0, 30000.0)
 
 Outcome = Literal["", "answered", "abstained"]
@@ -168,11 +169,10 @@ class Record:
 
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The channels and the models that questions have, in order: what a filter offers."""
+        both = sa.select(QUESTIONS.c.channel, QUESTIONS.c.model).distinct()
         with self._begin() as connection:
-            return tuple(  # type: ignore[return-value]
-                tuple(connection.execute(_distinct(QUESTIONS.c[name])).scalars())
-                for name in ("channel", "model")
-            )
+            rows = connection.execute(both).all()
+        return tuple(sorted({row[0] for row in rows})), tuple(sorted({row[1] for row in rows}))
 
     def origin(self, answer_id: str) -> Origin:
         """Where an answer's question came from; raises NotFoundError."""
@@ -218,22 +218,16 @@ class Record:
     def days(self, since: date) -> tuple[Day, ...]:
         """What happened on each day from `since` to today, in order, quiet days too."""
         day, first = QUESTIONS.c.day, since.isoformat()
-        bucket = _bucket()
+        parts = (day, QUESTIONS.c.abstained, QUESTIONS.c.bucket)
         counts = (
-            sa.select(
-                day,
-                bucket,
-                sa.func.count(),
-                sa.func.sum(sa.case((QUESTIONS.c.abstained, 1), else_=0)),
-                sa.func.sum(QUESTIONS.c.cost_usd),
-            )
+            sa.select(*parts, sa.func.count(), sa.func.sum(QUESTIONS.c.cost_usd))
             .where(day >= first)
-            .group_by(day, bucket)
+            .group_by(*parts)
         )
         rated = (
             sa.select(day, FEEDBACK.c.verdict, sa.func.count())
             .join_from(FEEDBACK, QUESTIONS, QUESTIONS.c.answer_id == FEEDBACK.c.answer_id)
-            .where(day >= first)
+            .where(FEEDBACK.c.rated_at >= _midnight(since))
             .group_by(day, FEEDBACK.c.verdict)
         )
         with self._begin() as connection:
@@ -287,14 +281,17 @@ class Record:
 
 def question_row(answer: Mapping[Any, Any]) -> dict[str, Any]:
     """The row of QUESTIONS for a row of ANSWERS."""
+    text, total_ms = answer["question"][:_LISTED_CHARS], answer["timings_ms"].get("total", 0.0)
     copied = ("asked_at", "channel", "abstained", "confidence", "model")
     return {
         **{name: answer[name] for name in copied},
         "answer_id": answer["id"],
         "day": answer["asked_at"].astimezone(UTC).date().isoformat(),
-        "text": answer["question"][:_LISTED_CHARS],
+        "text": text,
+        "folded": text.casefold()[:_LISTED_CHARS],
         "topic": topic(answer["question"]),
-        "total_ms": float(answer["timings_ms"].get("total", 0.0)),
+        "total_ms": float(total_ms),
+        "bucket": bisect_left(TIME_BUCKETS, total_ms),
         "cost_usd": float(answer["usage"]["cost_usd"]),
     }
 
@@ -323,10 +320,6 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
-def _distinct(column: sa.Column[Any]) -> sa.Select[Any]:
-    return sa.select(column).distinct().order_by(column)
-
-
 def _listed_columns() -> Iterable[Any]:
     names = [name for name in Listed.__dataclass_fields__ if name not in ("up", "down")]
     yield from (QUESTIONS.c[name] for name in names)
@@ -339,10 +332,10 @@ def _listed_columns() -> Iterable[Any]:
 
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
-    columns = QUESTIONS.c
+    columns, words = QUESTIONS.c, wanted.text.casefold()
     day_after = wanted.until and _midnight(wanted.until) + timedelta(days=1)
     given: list[tuple[bool, Callable[[], sa.ColumnElement[bool]]]] = [
-        (bool(wanted.text), lambda: columns.text.icontains(wanted.text, autoescape=True)),
+        (bool(words), lambda: columns.folded.contains(words, autoescape=True)),
         (wanted.since is not None, lambda: columns.asked_at >= _midnight(wanted.since or date.min)),
         (day_after is not None, lambda: columns.asked_at < day_after),
         (wanted.channel is not None, lambda: columns.channel == wanted.channel),
@@ -361,23 +354,13 @@ def _has_verdict(verdict: Rated) -> sa.ColumnElement[bool]:
     return QUESTIONS.c.answer_id.in_(rated.where(FEEDBACK.c.verdict == verdict))
 
 
-def _bucket() -> sa.ColumnElement[int]:
-    """The place of an answer's time in TIME_BUCKETS."""
-    took = QUESTIONS.c.total_ms
-    place: list[sa.ColumnElement[int]] = [
-        sa.literal_column(str(n), sa.Integer) for n in range(len(TIME_BUCKETS) + 1)
-    ]
-    within = [(took <= bound, place[n]) for n, bound in enumerate(TIME_BUCKETS)]
-    return sa.case(*within, else_=place[-1]).label("bucket")
-
-
 def _to_day(
     day: date, asked: Mapping[str, list[tuple[Any, ...]]], given: Mapping[tuple[str, str], int]
 ) -> Day:
     rows = asked.get(day.isoformat(), [])
     times = [0] * (len(TIME_BUCKETS) + 1)
-    for row in rows:
-        times[row[1]] = row[2]
+    for _, _, bucket, count, _ in rows:
+        times[bucket] += count
     up, down = (given.get((day.isoformat(), verdict), 0) for verdict in ("up", "down"))
-    abstained, cost = sum(row[3] for row in rows), sum(row[4] for row in rows)
+    abstained, cost = sum(row[3] for row in rows if row[1]), sum(row[4] for row in rows)
     return Day(day, sum(times), abstained, up, down, float(cost), tuple(times))

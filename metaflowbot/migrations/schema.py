@@ -226,7 +226,7 @@ SALTS = sa.Table(
     sa.Column("salt", PlainText, nullable=False),
 )
 # An answer's row as it is listed, searched and counted: narrow, as answers are wide. `text` is
-# the question's beginning, `topic` the same for questions of the same terms, `day` in UTC. The
+# the question's beginning, `folded` the same without case, `topic` the same for questions of the same terms, `day` in UTC. The
 # indexes hold all that lists and sums look at, so that these read no row that they do not show.
 QUESTIONS = sa.Table(
     "questions",
@@ -238,18 +238,28 @@ QUESTIONS = sa.Table(
     sa.Column("day", PlainText, nullable=False),
     sa.Column("channel", PlainText, nullable=False),
     sa.Column("text", PlainText, nullable=False),
+    sa.Column("folded", PlainText, nullable=False),
     sa.Column("topic", PlainText, nullable=False),
     sa.Column("abstained", sa.Boolean, nullable=False),
     sa.Column("confidence", sa.Float, nullable=False),
     sa.Column("model", PlainText, nullable=False),
     sa.Column("total_ms", sa.Float, nullable=False),
+    sa.Column("bucket", sa.Integer, nullable=False),
     sa.Column("cost_usd", sa.Float, nullable=False),
     sa.Index("ix_questions_topic", "topic", "asked_at"),
     sa.Index("ix_questions_short", "abstained", "topic", "asked_at", "answer_id"),
     sa.Index(
-        "ix_questions_list", "asked_at", "answer_id", "channel", "abstained", "model", "topic"
+        "ix_questions_list",
+        "asked_at",
+        "answer_id",
+        "channel",
+        "abstained",
+        "model",
+        "topic",
+        "folded",
     ),
-    sa.Index("ix_questions_day", "day", "abstained", "total_ms", "cost_usd"),
+    sa.Index("ix_questions_choices", "channel", "model"),
+    sa.Index("ix_questions_day", "day", "abstained", "bucket", "cost_usd"),
 )
 # Questions without a good answer; those with one `leader` (an answer's id) mean the same.
 GAPS = sa.Table(

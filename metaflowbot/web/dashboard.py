@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from time import sleep
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from fastapi.responses import Response
 
 from metaflowbot import telemetry
 from metaflowbot.cases import KINDS
-from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, NotFoundError, UsageError
+from metaflowbot.errors import MetaflowbotError, NotFoundError, UsageError
 from metaflowbot.escalation import Escalation, State
 from metaflowbot.ingest_run import IngestRun
 from metaflowbot.insights import Period, names, periods, summed
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LOOKS_BACK_DAYS = 90
 _THREADS_SHOWN = 50
 _OVER_SHOWN = 20
+_REST_SECONDS = 0.2  # after each batch, so that answers come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +223,15 @@ class Dashboard:
     def _group_gaps(self) -> None:
         """Group what is new in the background, one run at a time: a page does not wait for it."""
         if self._store.gaps.waiting() and self._grouping.acquire(blocking=False):
-            threading.Thread(target=self._group_all, name="gaps", daemon=True).start()
+            threading.Thread(target=self._group_all, name="gaps").start()
 
     def _group_all(self) -> None:
+        # Not a daemon: a process must not end within the embedding, which would abort it.
+        main = threading.main_thread()
         try:
-            while self._bot.group_gaps():
-                pass
-        except (MetaflowbotError, IndexUnavailableError) as error:
+            while main.is_alive() and self._bot.group_gaps():
+                sleep(_REST_SECONDS)
+        except MetaflowbotError as error:
             telemetry.event("gaps", failure=type(error).__name__)
         finally:
             self._grouping.release()

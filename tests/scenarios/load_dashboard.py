@@ -148,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--questions", type=int, default=100_000)
     parser.add_argument("--verdicts", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=20, help="requests of each page")
+    parser.add_argument("--grouped", type=int, default=0, help="gaps to group before")
     parser.add_argument("--home", type=Path, help="kept, and filled only when it is new")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if is_new:
             fill(parts, given.questions, given.verdicts)
         grouped = 0
-        while grouped < 2000 and (count := parts.bot.group_gaps()):
+        while grouped < given.grouped and (count := parts.bot.group_gaps()):
             grouped += count
         with served(parts, settings) as address:
             figures = {page or "/": measure(address, page, given.times) for page in PAGES}
