@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -349,4 +351,5 @@ def test_the_flow_gives_what_the_command_gives_and_shows_it_on_a_card(
     (path,) = (home / "evals").glob("*Z.json")
     assert runs.load(path).questions == run.questions
     (card,) = tmp_path.rglob("*/conclude/**/*.html")
-    assert "The five worst" in card.read_text(encoding="utf-8")
+    shown = re.findall(r'"([A-Za-z0-9+/=]{200,})"', card.read_text(encoding="utf-8"))
+    assert any(b"The five worst" in base64.b64decode(part) for part in shown)
