@@ -126,7 +126,8 @@ def test_a_question_that_nobody_could_answer_becomes_a_write_up_and_an_answer(to
     finally:
         process.kill()
     cases = [json.loads(line) for line in town.run("feedback", "export").splitlines()]
-    assert [(case["question"], case["reference"]) for case in cases] == [(QUESTION, ANSWER)]
+    answered = [(case["question"], case["reference"]) for case in cases if "reference" in case]
+    assert answered == [(QUESTION, ANSWER)]
 
 
 def asked_and_handed_on(town: Town) -> str:
