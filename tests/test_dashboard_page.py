@@ -22,6 +22,9 @@ PAGES = ("", "questions", "gaps", "feedback", "threads", "escalations", "knowled
 # `npm pack axe-core` leaves it there; see .ci/run.
 AXE = sorted((Path(__file__).parent.parent / "build").glob("axe-core-*.tgz"))
 
+_FIELDS_FIT = """[...document.querySelectorAll("form :is(input, select, textarea, button)")].every(
+    (it) => it.getBoundingClientRect().right <= it.form.getBoundingClientRect().right + 1)"""
+
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
@@ -68,6 +71,7 @@ def test_each_page_fits_its_window_and_asks_nobody_else_for_anything(
     page.goto(f"{desk.address}/dashboard/{name}".rstrip("/"))
     expect(page.locator("h1")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(_FIELDS_FIT)
     assert all(url.startswith(desk.address) for url in urls)
 
 

@@ -226,8 +226,9 @@ SALTS = sa.Table(
     sa.Column("salt", PlainText, nullable=False),
 )
 # An answer's row as it is listed, searched and counted: narrow, as answers are wide. `text` is
-# the question's beginning, `folded` the same without case, `topic` the same for questions of the same terms, `day` in UTC. The
-# indexes hold all that lists and sums look at, so that these read no row that they do not show.
+# the question's beginning, `folded` the same without case, `topic` the same for questions of the
+# same terms, `day` in UTC. The indexes hold all that lists and sums look at, so that these read no
+# row that they do not show.
 QUESTIONS = sa.Table(
     "questions",
     METADATA,
@@ -259,6 +260,7 @@ QUESTIONS = sa.Table(
         "folded",
     ),
     sa.Index("ix_questions_choices", "channel", "model"),
+    sa.Index("ix_questions_joined", "answer_id", "day", "abstained", "asked_at"),
     sa.Index("ix_questions_day", "day", "abstained", "bucket", "cost_usd"),
 )
 # Questions without a good answer; those with one `leader` (an answer's id) mean the same.

@@ -62,6 +62,7 @@ def _make_tables() -> None:
             "folded",
         ),
         sa.Index("ix_questions_choices", "channel", "model"),
+        sa.Index("ix_questions_joined", "answer_id", "day", "abstained", "asked_at"),
         sa.Index("ix_questions_day", "day", "abstained", "bucket", "cost_usd"),
     )
     op.create_table(
