@@ -41,7 +41,7 @@ _ABSENT = 0.3
 _AUTHORITY: Mapping[str, float] = {
     "metaflow-docs": 1.0,
     "metaflow-api": 0.95,
-    "labs": 0.9,
+    "labs": 0.8,
     "slack": 0.8,
     "github": 0.8,
 }
@@ -130,18 +130,17 @@ class Retriever:
         A follow-up leans on what was asked before, and people's words on Metaflow's for them.
         """
         ((embedded,),) = embed_closely(self.embedding, [question.text])
-        vector = embedded.vector
-        query_terms = terms(question.text)
+        query_terms, vector, words = terms(question.text), embedded.vector, embedded.words
         if earlier := leaned_on(question):
+            ((both,),) = embed_closely(self.embedding, [f"{earlier}\n{question.text}"])
             query_terms += terms(earlier)
-            both = self.embedding.embed_query(f"{earlier}\n{question.text}")
-            vector = vector + _HISTORY_WEIGHT * both
+            vector, words = vector + _HISTORY_WEIGHT * both.vector, both.words
         if meant := "; ".join(terms_meant(question.text)):
             query_terms += terms(meant)
             reworded = self.embedding.embed_query(f"{question.text}\n{meant}")
             vector = vector + _MEANT_WEIGHT * reworded
         unit = np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
-        return _Query(query_terms, unit, embedded.words)
+        return _Query(query_terms, unit, words)
 
 
 def _group(

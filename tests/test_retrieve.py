@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from metaflowbot.domain import Question, Search, Turn
-from metaflowbot.index import Generation
+from metaflowbot.embedding import MiniLM
+from metaflowbot.index import Generation, Index
 from metaflowbot.retrieve import Retriever
-from tests.small_index import OFF_TOPIC, PASSAGES, RETRY
+from tests.small_index import OFF_TOPIC, PASSAGES, RETRY, passage, publish
 
 pytest_plugins = ["tests.prebuilt"]
 
@@ -181,3 +184,32 @@ def test_a_trace_after_an_answer_still_finds_what_was_asked_about(retriever: Ret
     assert found(retriever.search(Question(text, (*long, *turns))))[0] == (
         "docs/scaling/failures.md"
     )
+
+
+OFFICIAL = "docs/scaling/failures.md#0", "Dealing with Failures", "Retrying"
+DRAFT = "labs:scaling/retries#0", "Dealing with Failures", "Retrying"
+
+
+@pytest.mark.parametrize(
+    ("official", "draft"),
+    [
+        (
+            "A step with `@retry` is tried three more times by default.",
+            "A step with `@retry` is tried five more times by default.",
+        ),
+        (
+            "`@retry` runs a failing step again: by default three times, two minutes apart.",
+            "A failing step runs again with `@retry`: five times by default, at once.",
+        ),
+    ],
+)
+def test_where_docs_and_a_draft_both_answer_the_docs_come_first(
+    tmp_path: Path, minilm: MiniLM, official: str, draft: str
+) -> None:
+    others = tuple(one for one in PASSAGES if "retr" not in one.text.lower())
+    publish(tmp_path, minilm, (*others, passage(*DRAFT, draft), passage(*OFFICIAL, official)))
+    retriever = Retriever.over(Index(tmp_path).load(), minilm)
+    order = found(
+        retriever.search(Question("How many times does a step with @retry run again by default?"))
+    )
+    assert order[:2] == ["docs/scaling/failures.md", "labs:scaling/retries"]
