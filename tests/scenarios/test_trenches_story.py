@@ -142,7 +142,10 @@ def asked_and_handed_on(town: Town) -> str:
 
 
 def answered(town: Town, thread: str) -> dict[str, Any]:
-    """The bot's answer with its buttons, once it stands whole."""
+    """The bot's answer with its buttons, once it stands whole and the bot has it on record."""
+    store = Store.open(f"sqlite:///{town.home}/metaflowbot.db")
+    until(lambda: any(post.answer_id for post in store.slack.posts_to(town.channel, thread)), 60)
+    store.close()
 
     def whole() -> dict[str, Any] | None:
         messages = town.slack.thread(town.channel, thread)
