@@ -14,6 +14,7 @@ from metaflowbot.lexical import terms
 # So many earlier messages of the asker are looked at: what is further back is seldom meant.
 _REACH = 4
 _CHARS = 2000
+_ANSWER_CHARS = 300
 # A message with fewer different terms says too little by itself.
 _FEWEST_TERMS = 4
 
@@ -44,16 +45,23 @@ _BEGINS_ANEW = re.compile(
 
 
 def leaned_on(question: Question) -> str:
-    """What the asker said before, back to a message that stands by itself; '' where it does."""
+    """What was said before, back to a message that stands by itself; '' where the question does.
+
+    Of the bot's answers it is how they begin: they call by name what was asked about.
+    """
     if not _leans(question.text):
         return ""
-    earlier: list[str] = []
-    said = [turn.content for turn in question.history if turn.role == "user"]
-    for text in reversed(said[-_REACH:]):
-        earlier.insert(0, text[:_CHARS])
-        if not _leans(text):
+    said: list[str] = []
+    asked = 0
+    for turn in reversed(question.history):
+        if turn.role == "assistant":
+            said.insert(0, turn.content[:_ANSWER_CHARS])
+            continue
+        said.insert(0, turn.content[:_CHARS])
+        asked += 1
+        if asked == _REACH or not _leans(turn.content):
             break
-    return "\n".join(earlier)
+    return "\n".join(said) if asked else ""
 
 
 def _leans(text: str) -> bool:

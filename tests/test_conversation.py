@@ -10,9 +10,12 @@ from metaflowbot.domain import Question, Turn
 BEFORE = "How do I retry a failing step of my flow?"
 
 
+SAID = "Put `@retry` on the step."
+
+
 def after(text: str, *said: str) -> str:
     """What the text leans on after these messages, each of them answered."""
-    turns = [turn for one in said for turn in (Turn("user", one), Turn("assistant", "Like so."))]
+    turns = [turn for one in said for turn in (Turn("user", one), Turn("assistant", SAID))]
     return leaned_on(Question(text, tuple(turns)))
 
 
@@ -28,8 +31,8 @@ def after(text: str, *said: str) -> str:
         "why?",
     ],
 )
-def test_a_message_that_points_back_leans_on_the_one_before(text: str) -> None:
-    assert after(text, BEFORE) == BEFORE
+def test_a_message_that_points_back_leans_on_the_one_before_and_its_answer(text: str) -> None:
+    assert after(text, BEFORE) == f"{BEFORE}\n{SAID}"
 
 
 @pytest.mark.parametrize(
@@ -48,10 +51,17 @@ def test_a_message_on_another_subject_stands_by_itself(text: str) -> None:
 
 def test_a_chain_of_follow_ups_leads_back_to_where_it_began() -> None:
     text = after("and on AWS?", "How do I pay for spot instances?", BEFORE, "and on kubernetes?")
-    assert text == f"{BEFORE}\nand on kubernetes?"
+    assert text == f"{BEFORE}\n{SAID}\nand on kubernetes?\n{SAID}"
 
 
-def test_what_the_bot_said_is_not_leaned_on() -> None:
+def test_of_an_answer_its_beginning_counts() -> None:
+    history = (Turn("user", BEFORE), Turn("assistant", SAID + " x" * 9000))
+    text = leaned_on(Question("and on kubernetes?", history))
+    assert text.startswith(f"{BEFORE}\n{SAID}")
+    assert len(text) < 400
+
+
+def test_what_the_bot_said_unasked_is_not_leaned_on() -> None:
     history = (Turn("assistant", "Use the decorator."),)
     assert leaned_on(Question("and on kubernetes?", history)) == ""
 
