@@ -117,7 +117,7 @@ class Candidate:
 class Cases:
     """The candidates' part of a database; `begin` opens a transaction. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
         self._begin = begin
 
     def candidates(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
@@ -196,7 +196,7 @@ class Cases:
 
     def _decide(self, case: EvalCase, verdict: str) -> None:
         self.candidate(case.answer_id)
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             asker = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == case.answer_id)
             row = {
                 **asdict(case),

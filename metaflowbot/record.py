@@ -144,7 +144,7 @@ class Entry:
 class Record:
     """The record's part of a database; `begin` opens a transaction. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
         self._begin = begin
 
     # Questions
@@ -266,7 +266,7 @@ class Record:
 
     def log(self, person: str, action: str, subject: str) -> None:
         """Keep that `person` (e.g. 'web:…') did this; `subject` is an id, nobody's text."""
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             who = salted(connection, person)
             row = {"at": datetime.now(UTC), "person": who, "action": action, "subject": subject}
             connection.execute(sa.insert(AUDIT), row)

@@ -161,7 +161,8 @@ class Store:
 
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict, in place of that person's earlier one; NotFoundError: no such answer."""
-        with self._begin(missing=f"there is no answer {feedback.answer_id!r}") as connection:
+        missing = f"there is no answer {feedback.answer_id!r}"
+        with self._begin(missing, writes=True) as connection:
             asked = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == feedback.answer_id)
             row = {
                 **asdict(feedback),
@@ -179,7 +180,7 @@ class Store:
 
     def unrate(self, feedback: Feedback) -> None:
         """Take this verdict of that person back; another one of theirs stays."""
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             same = (
                 (FEEDBACK.c.answer_id == feedback.answer_id)
                 & (FEEDBACK.c.person == salted(connection, feedback.person))
@@ -368,9 +369,18 @@ class Store:
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
 
     @contextmanager
-    def _begin(self, missing: str = "") -> Iterator[sa.Connection]:
-        """A transaction; a broken reference raises NotFoundError with `missing` as its text."""
-        with self._translated(missing), self._engine.begin() as connection:
+    def _begin(self, missing: str = "", *, writes: bool = False) -> Iterator[sa.Connection]:
+        """A transaction; a broken reference raises NotFoundError with `missing` as its text.
+
+        Whoever reads before they write says that it `writes`. SQLite lets nobody write who read
+        what others have changed since, however long they would wait: they take their turn first.
+        """
+        options = {"begin": "BEGIN IMMEDIATE"} if writes else {}
+        with (
+            self._translated(missing),
+            self._engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager

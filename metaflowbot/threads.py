@@ -111,7 +111,7 @@ class OptedOut:
 class Threads:
     """The threads' part of a database; `begin` opens a transaction. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
         self._begin = begin
 
     # What was seen
@@ -155,7 +155,7 @@ class Threads:
     def review(self, key: str, verdict: ReviewVerdict, person: str) -> Review:
         """Rule on a thread, in place of an earlier ruling; NotFoundError: it was never seen."""
         made = Review(key, verdict, person, datetime.now(UTC))
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             _row(connection, key)
             connection.execute(sa.delete(THREAD_REVIEWS).where(THREAD_REVIEWS.c.key == key))
             connection.execute(sa.insert(THREAD_REVIEWS), asdict(made))

@@ -97,6 +97,25 @@ def test_a_second_verdict_of_one_person_replaces_the_first(store: Store) -> None
     ]
 
 
+def test_verdicts_are_kept_while_others_write(store: Store) -> None:
+    store.save_answer(an_answer(), ASKING)
+    people = iter(range(10_000))
+    failures: list[Exception] = []
+
+    def rate_and_go_on() -> None:
+        for _ in range(20):
+            person = f"slack:U{next(people)}"
+            try:
+                store.rate(Feedback("a1", person, "up"))
+                store.record.log(person, "rated", "a1")
+            except StoreError as error:
+                failures.append(error)
+
+    in_threads(rate_and_go_on)
+    assert failures == []
+    assert len(list(store.rated())) == 120
+
+
 def test_a_verdict_on_an_unknown_answer_is_not_found(store: Store) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         store.rate(Feedback("nowhere", "web", "up"))
