@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     started = time.perf_counter()
     try:
-        _run(cases.read(given.dataset).answerable, given.docs)
+        _run(cases.read(given.dataset).whole().answerable, given.docs)
     except MetaflowbotError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

@@ -73,7 +73,7 @@ def _examples(home: Path, dataset: Path) -> Iterator[Example]:
     """What the model judges: messages that are declined by how they are put are left out."""
     answerer = bootstrap.answerers(settings.load({"METAFLOWBOT_HOME": str(home)}))()
     indexed = answerer.retriever.generation.manifest.documents
-    for case in cases.read(dataset).cases:
+    for case in cases.read(dataset).whole().cases:
         if not case.history and case.is_within(indexed) and not _is_declined(answerer, case):
             search = answerer.retriever.search(case.asked)
             best = [hit.best.document_id for hit in search.hits[:_QUOTED]]

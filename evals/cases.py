@@ -1,9 +1,9 @@
 """Eval cases: questions with what a good answer rests on, read from JSONL files.
 
 What a line is for follows from its fields: `gold` makes it a question that the sources answer,
-`turns` a follow-up within a conversation, and a `kind` of UNANSWERABLE a message from which the
-bot should abstain. Lines for one part of the bot alone are read by `drills`, and answers with
-people's labels by `agreement`.
+`gold_threads` one that resolved Slack threads answer, `turns` a follow-up within a conversation,
+and a `kind` of UNANSWERABLE a message from which the bot should abstain. Lines for one part of
+the bot alone are read by `drills`, and answers with people's labels by `agreement`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ OWN = Path(__file__).resolve().parent / "data"
 """The folder of the questions that come with Metaflowbot."""
 
 UNANSWERABLE = frozenset({"off-topic", "near-miss", "adversarial"})
+THREAD = "thread"
+"""The kind of a question that is answered by threads, where its line names none."""
+
+_NO_GOLD = "neither 'gold' nor 'gold_threads' nor a kind of unanswerable one"
+_TOLD = 5
+"""So many faults are told at once where nothing else is left to tell."""
 
 Gold = tuple[tuple[str, ...], ...]
 """The pages that hold the answer, most important first.
@@ -85,8 +91,9 @@ class Case:
 class Dataset:
     """Cases with where they come from. `sha256` is over the bytes of the files read.
 
-    `notices` name what was left out, a line each. `drills` are the cases for one part alone,
-    `labelled` answers that judge models are held against.
+    `notices` name what was left out, a line each, and `faults` the lines that can't be read.
+    `drills` are the cases for one part alone, `labelled` answers that judge models are held
+    against.
     """
 
     name: str
@@ -95,6 +102,13 @@ class Dataset:
     notices: tuple[str, ...] = ()
     drills: tuple[Drill, ...] = ()
     labelled: tuple[Labelled, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    def whole(self) -> Dataset:
+        """The dataset where no line of it was left out; raises UsageError with the first."""
+        if self.faults:
+            raise UsageError(self.faults[0])
+        return self
 
     def within(self, indexed: Container[str]) -> Dataset:
         """The dataset without the questions of which no gold page is indexed."""
@@ -149,12 +163,16 @@ class _Turn(BaseModel):
 
 
 class _Line(BaseModel):
-    """A line of a question file; `gold_anchor` and `why` are for people who read it."""
+    """A line of a question file; `gold_anchor` and `why` are for people who read it.
+
+    `gold_threads` are threads as channel/ts, each a gold page after those of `gold`.
+    """
 
     id: str
     question: str = ""
     turns: list[_Turn] = []
     gold: list[str | list[str]] = []
+    gold_threads: list[str] = []
     gold_anchor: str = ""
     answer_points: list[str] = []
     okay_points: list[str] = []
@@ -166,21 +184,32 @@ class _Line(BaseModel):
 
     @property
     def is_case(self) -> bool:
-        return bool(self.gold) or self.kind in UNANSWERABLE
+        return bool(self.gold or self.gold_threads) or self.kind in UNANSWERABLE
+
+    @property
+    def pages(self) -> Gold:
+        """The gold pages; raises ValueError for one without an id."""
+        named = [[page] if isinstance(page, str) else page for page in self.gold]
+        named += [[thread and f"slack:{thread}"] for thread in self.gold_threads]
+        if not all(ids and all(ids) for ids in named):
+            raise ValueError("'gold' holds an empty id")
+        return tuple(tuple(ids) for ids in named)
+
+    @property
+    def sort(self) -> str:
+        """The kind that is given, else what the other fields make of it."""
+        return self.kind or ("follow-up" if self.turns else THREAD * bool(self.gold_threads))
 
     def case(self) -> Case:
         """Raises ValueError that says what is missing."""
         said = [turn for given in self.turns for turn in given.said()]
         if not self.question and not (said and said[-1].role == "user"):
             raise ValueError("there is no question: give 'question', or 'turns' that end in 'user'")
-        gold = tuple((page,) if isinstance(page, str) else tuple(page) for page in self.gold)
-        if not all(pages and all(pages) for pages in gold):
-            raise ValueError("'gold' holds an empty id")
         return Case(
             id=self.id,
             question=self.question or said[-1].content,
-            kind=self.kind or ("follow-up" if said else ""),
-            gold=gold,
+            kind=self.sort,
+            gold=self.pages,
             history=tuple(said if self.question else said[:-1]),
             answer_points=tuple(self.answer_points),
             okay_points=tuple(self.okay_points),
@@ -190,39 +219,51 @@ class _Line(BaseModel):
         )
 
 
+class _OtherError(ValueError):
+    """A line that may be meant for another program: it has an id, and nothing else of a case."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A line that was read: where it stands, its values, and the names of fields nobody reads."""
+    """A line that was read: where it stands, what it holds, and the fields that nobody reads."""
 
     where: str
-    line: _Line | None
-    other: Drill | Labelled | None = None
+    item: Case | Drill | Labelled
     unread: frozenset[str] = frozenset()
 
 
 def read(*paths: Path) -> Dataset:
     """The cases of JSONL files, or of every JSONL file in a folder; without a path the own ones.
 
-    A file of which no line is a case, and fields that nobody reads, become notices. Raises
-    UsageError with the file and the line of the first fault, and where there is no case at all.
+    A line that can't be read, or that has an id again, is left out as a fault with its file and
+    number. A file of which no line looks like a case, and fields that nobody reads, become
+    notices. Raises UsageError where there is no case at all, or a file can't be opened.
     """
     paths = paths or (OWN,)
     found: dict[str, Case | Drill | Labelled] = {}
     digest = hashlib.sha256()
     notices: list[str] = []
+    faults: list[str] = []
     for file in [file for path in paths for file in _files(path)]:
         data = _bytes(file)
         lines = list(_lines(file, data))
-        if not any(read.other or (read.line and read.line.is_case) for read in lines):
-            notices.append(f"{file.name} is left out: no line has 'gold' or a known 'kind'")
+        good = [line for line in lines if isinstance(line, _Read)]
+        if not good and all(isinstance(line, _OtherError) for line in lines):
+            why = f"its lines have {_NO_GOLD}" if lines else "it is empty"
+            notices.append(f"{file.name} is left out: {why}")
             continue
         digest.update(file.name.encode() + b"\0" + data)
-        notices += _unread(file, lines)
+        names = sorted({name for line in good for name in line.unread})
+        notices += [f"{file.name}: nobody reads the field '{name}'" for name in names]
         for line in lines:
-            _add(found, line)
+            if not isinstance(line, _Read):
+                faults.append(str(line))
+            elif found.setdefault(line.item.id, line.item) is not line.item:
+                faults.append(f"{line.where}: the id '{line.item.id}' was used before")
     name = " + ".join(path.name for path in paths)
     if not found:
-        raise UsageError(f"--dataset {name} holds no question ({'; '.join(notices) or 'no file'})")
+        told = "; ".join((*faults[:_TOLD], *notices)) or "no file"
+        raise UsageError(f"--dataset {name} holds no question ({told})")
     return Dataset(
         name,
         digest.hexdigest(),
@@ -230,6 +271,7 @@ def read(*paths: Path) -> Dataset:
         tuple(notices),
         tuple(item for item in found.values() if isinstance(item, CodeCase | Attack | SlackCase)),
         tuple(item for item in found.values() if isinstance(item, Labelled)),
+        tuple(faults),
     )
 
 
@@ -248,48 +290,31 @@ def _bytes(file: Path) -> bytes:
         raise UsageError(f"{file} can't be read: {error.strerror}") from None
 
 
-def _lines(file: Path, data: bytes) -> Iterator[_Read]:
+def _lines(file: Path, data: bytes) -> Iterator[_Read | ValueError]:
+    """Each line that is not empty, or what is wrong with it."""
     for number, raw in enumerate(data.split(b"\n"), start=1):
         where = f"{file.name} line {number}"
         if not raw.strip():
             continue
         try:
-            values: Any = json.loads(raw)
-            if is_labelled(values) or is_drill(values):
-                read = labelled if is_labelled(values) else drill
-                yield _Read(where, None, read(values))
-                continue
-            line = _Line.model_validate(values)
+            yield _line(where, json.loads(raw))
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
             name = ".".join(map(str, fault["loc"])) or "the line"
-            raise UsageError(f"{where}: {name}: {fault['msg']}") from None
+            yield ValueError(f"{where}: {name}: {fault['msg']}")
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{where} is not JSON in UTF-8: {error}") from None
+            yield ValueError(f"{where} is not JSON in UTF-8: {error}")
+        except _OtherError as error:
+            yield _OtherError(f"{where}: {error}")
         except ValueError as error:
-            raise UsageError(f"{where}: {error}") from None
-        yield _Read(where, line, unread=frozenset(values) - _Line.model_fields.keys())
+            yield ValueError(f"{where}: {error}")
 
 
-def _unread(file: Path, lines: list[_Read]) -> list[str]:
-    names = sorted({name for line in lines for name in line.unread})
-    return [f"{file.name}: nobody reads the field '{name}'" for name in names]
-
-
-def _add(found: dict[str, Case | Drill | Labelled], read: _Read) -> None:
-    item = read.line or read.other
-    assert item is not None, "a line is the one or the other"
-    if item.id in found:
-        raise UsageError(f"{read.where}: the id '{item.id}' was used before: give it another one")
-    if read.other is not None:
-        found[item.id] = read.other
-        return
-    assert read.line is not None
-    if not read.line.is_case:
-        raise UsageError(
-            f"{read.where}: '{item.id}' has neither 'gold' nor a kind of unanswerable one"
-        )
-    try:
-        found[item.id] = read.line.case()
-    except ValueError as error:
-        raise UsageError(f"{read.where}: {error}") from None
+def _line(where: str, values: Any) -> _Read:
+    """Raises ValueError (pydantic's, and _OtherError, are such) that says what is wrong."""
+    if is_labelled(values) or is_drill(values):
+        return _Read(where, (labelled if is_labelled(values) else drill)(values))
+    line = _Line.model_validate(values)
+    if not line.is_case:
+        raise _OtherError(f"'{line.id}' has {_NO_GOLD}")
+    return _Read(where, line.case(), frozenset(values) - _Line.model_fields.keys())

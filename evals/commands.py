@@ -55,7 +55,8 @@ def run(  # noqa: PLR0917 - Typer's options are parameters
     """Put questions to the bot as it is set up here, and print what the suites say of it.
 
     Nothing is written but the run's files: JSON, and a report as one HTML page. Exits 1 when no
-    suite could run, or when a judge left answers ungraded.
+    suite could run, and when what ran falls short: lines that can't be read, gold pages that are
+    not in the index, answers that a judge did not grade.
     """
     from evals.session import Order, Session
 
@@ -76,8 +77,8 @@ def run(  # noqa: PLR0917 - Typer's options are parameters
     print(f"run: {path}\nreport: {path.with_suffix('.html')}", file=sys.stderr)
     if not made.results:
         fail("no suite could run", 1)
-    if ungraded := sum(not grade.grade for it in made.questions.values() for grade in it.grades):
-        fail(f"{ungraded} answers have no grade: see the notices", 1)
+    if made.shortfalls:
+        fail(f"{'; '.join(made.shortfalls)} (each is named in the notices)", 1)
 
 
 @evals_app.command()

@@ -74,13 +74,15 @@ class EvalFlow(FlowSpec):
             run, path = session.kept(session.bench.graded(seen, Journal()))
             page = report.page(run, runs.history(path.parent, report.HISTORY))
             current.card.append(Markdown(_framed(page)))
-            self.run_file = str(path)
+            self.run_file, self.shortfalls = str(path), run.shortfalls
         self.next(self.end)
 
     @step
     def end(self) -> None:
-        """Say where the run is."""
+        """Say where the run is; fails where what ran falls short, as the command does."""
         print(f"run: {self.run_file}")
+        if self.shortfalls:
+            raise EvalError(f"{'; '.join(self.shortfalls)} (each is named on the card)")
 
 
 def _framed(page: str) -> str:

@@ -57,7 +57,7 @@ def run(advance: Advance = iter) -> Run:
     with Workbench.temporary() as bench:
         bench.ingest()
         answerer = bootstrap.answerers(bench.settings)()
-        dataset = cases.read(OWN).within(answerer.retriever.generation.manifest.documents)
+        dataset = cases.read(OWN).whole().within(answerer.retriever.generation.manifest.documents)
         evaluation = evaluate(answerer, dataset, Plan(GUARDED), advance)
         return runs.record(answerer, dataset, evaluation)
 

@@ -63,7 +63,9 @@ def _head(run: Run) -> str:
         "<header><h1>Metaflowbot evals</h1>"
         f'<p class="soft">{escape(run.started_at)} · {escape(subject.dataset)} · model '
         f"{escape(subject.model)} · code {escape(subject.code)}</p>"
-        f"<p>{len(run.questions)} cases, {bad} with something wrong.</p></header>"
+        f"<p>{len(run.questions)} cases, {bad} with something wrong.</p>"
+        + "".join(f'<p class="bad">{escape(line)}.</p>' for line in run.shortfalls)
+        + "</header>"
     )
 
 

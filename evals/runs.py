@@ -84,7 +84,8 @@ class Outcome:
 class Run:
     """A whole run; `started_at` is ISO 8601 in UTC.
 
-    `judge_is_trusted` says whether grades by a judge may stop a change.
+    `judge_is_trusted` says whether grades by a judge may stop a change; `shortfalls` sum up the
+    notices that make the figures worth less.
     """
 
     format: int
@@ -95,6 +96,7 @@ class Run:
     skipped: dict[str, str]
     notices: tuple[str, ...]
     judge_is_trusted: bool = False
+    shortfalls: tuple[str, ...] = ()
 
 
 _JSON = TypeAdapter(Run)
@@ -123,6 +125,7 @@ def record(
         skipped=evaluation.skipped,
         notices=evaluation.notices,
         judge_is_trusted=grades is not None and grades.is_trusted,
+        shortfalls=evaluation.shortfalls,
     )
 
 

@@ -92,7 +92,8 @@ Scores = Mapping[str, Mapping[str, float]]
 class Evaluation:
     """What came of a dataset. `scores` are each question's own.
 
-    `skipped` says for each suite that was chosen and not run why; `notices` are lines about cases.
+    `skipped` says for each suite that was chosen and not run why; `notices` are lines about cases,
+    and `shortfalls` sum up those that make the figures worth less.
     """
 
     seen: Seen
@@ -100,6 +101,7 @@ class Evaluation:
     scores: dict[str, dict[str, float]]
     skipped: dict[str, str]
     notices: tuple[str, ...]
+    shortfalls: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -167,8 +169,16 @@ class Bench:
         """The figures of all suites."""
         scores = self._scores(seen)
         results = {suite: _SUITES[suite](seen, scores) for suite in self.plan.suites}
-        notices = (*self.dataset.notices, *_missing(seen.observations), *_ungraded(seen.grades))
-        return Evaluation(seen, results, scores, self.skipped, notices)
+        faults, missing = self.dataset.faults, tuple(_missing(seen.observations))
+        notices = (*faults, *missing, *_graded(seen.grades), *self.dataset.notices)
+        ungraded = seen.grades.ungraded if seen.grades else ()
+        counted = (
+            (len(faults), "lines of the dataset that are left out"),
+            (len(missing), "gold pages that are not in the index and count as not found"),
+            (len(ungraded), "answers without a grade"),
+        )
+        shortfalls = tuple(f"{what}: {count}" for count, what in counted if count)
+        return Evaluation(seen, results, scores, self.skipped, notices, shortfalls)
 
     def _scores(self, seen: Seen) -> dict[str, dict[str, float]]:
         given: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -229,7 +239,7 @@ def _missing(seen: Sequence[Observation]) -> Iterator[str]:
             yield f"{item.case.id}: its gold page {page} is not in the index"
 
 
-def _ungraded(grades: Grades | None) -> Iterator[str]:
+def _graded(grades: Grades | None) -> Iterator[str]:
     if grades is not None:
         yield from grades.notices
 

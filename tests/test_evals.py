@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,25 +117,49 @@ def test_a_line_is_recognised_by_its_fields(dataset: Path) -> None:
         (b'{"id": "a", "gold": ["x"]}', "no question"),
         (b'{"id": "a", "question": "?", "gold": [[]]}', "empty id"),
         (b'{"id": "a", "question": "?"}', "neither"),
+        (b'{"id": "a", "question": "?", "gold_threads": [""]}', "empty id"),
+        (b'{"id": "a", "question": "?", "gold": "x"}', "gold"),
         (b'{"id": "first", "question": "?", "gold": ["x"]}', "used before"),
     ],
 )
-def test_a_fault_is_told_with_its_file_and_line(tmp_path: Path, line: bytes, said: str) -> None:
+def test_a_line_that_can_not_be_read_is_told_with_its_file_and_number_and_the_others_stay(
+    tmp_path: Path, line: bytes, said: str
+) -> None:
     path = tmp_path / "broken.jsonl"
     first = b'{"id": "first", "question": "?", "gold": ["x"]}'
-    path.write_bytes(first + b"\n\n" + line + b"\n")
-    with pytest.raises(UsageError, match=rf"broken\.jsonl line 3.*{said}"):
-        cases.read(path)
+    last = first.replace(b"first", b"last")
+    path.write_bytes(first + b"\n\n" + line + b"\n" + last)
+    read = cases.read(path)
+    assert [case.id for case in read.cases] == ["first", "last"]
+    assert len(read.faults) == 1
+    assert re.match(rf"broken\.jsonl line 3.*{said}", read.faults[0])
+    with pytest.raises(UsageError, match=r"broken\.jsonl line 3"):
+        read.whole()
 
 
 def test_what_a_folder_holds_besides_questions_is_left_out_by_name(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", {**QUESTIONS[0], "mood": "good"})
-    write(tmp_path / "b.jsonl", {"id": "t", "question": "?", "gold_threads": ["x"]})
+    write(tmp_path / "b.jsonl", {"id": "t", "question": "?"})
+    (tmp_path / "c.jsonl").write_text("")
     (tmp_path / "README.md").write_text("about")
-    read = cases.read(tmp_path)
+    read = cases.read(tmp_path).whole()
     assert [case.id for case in read.cases] == ["q1"]
     assert any("b.jsonl" in notice for notice in read.notices)
+    assert "c.jsonl is left out: it is empty" in read.notices
     assert any("'mood'" in notice for notice in read.notices)
+
+
+def test_questions_that_threads_answer_are_a_group_of_their_own(home: Path, tmp_path: Path) -> None:
+    lines = [
+        {"id": "t1", "question": "is it known?", "gold_threads": ["ask-metaflow/1.2", "dev/3.4"]},
+        {"id": "t2", "question": "and this?", "gold_threads": ["dev/5.6"], "kind": "error"},
+    ]
+    path = write(tmp_path / "threads.jsonl", *lines, QUESTIONS[0])
+    thread, other, _ = cases.read(path).answerable
+    assert thread.gold == (("slack:ask-metaflow/1.2",), ("slack:dev/3.4",))
+    assert (thread.kind, other.kind) == ("thread", "error")
+    groups = evaluated(home, path).results[RETRIEVAL].groups
+    assert (groups["kind: thread"]["MRR"].n, groups["source: slack"]["MRR"].n) == (1, 2)
 
 
 def test_a_dataset_without_questions_is_refused(tmp_path: Path) -> None:
@@ -286,6 +311,7 @@ def test_suites_tell_what_was_found_and_what_was_not(home: Path, dataset: Path) 
     assert run.results[LATENCY].figures["answer p95 ms"].n == 5
     assert run.skipped == {"answers": "it needs a judge model: name one with --judge"}
     assert run.notices == ("q3: its gold page docs/no.md is not in the index",)
+    assert run.shortfalls == ("gold pages that are not in the index and count as not found: 1",)
     assert run.questions["u1"].abstained is True
 
 
@@ -355,6 +381,7 @@ def test_a_run_prints_one_json_document_and_keeps_a_file(
     command: typer.Typer, dataset: Path, tmp_path: Path
 ) -> None:
     words = ["evals", "run", "--dataset", str(dataset), "--out", str(tmp_path / "out"), "--json"]
+    write(dataset, *QUESTIONS[:2])
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0
     document = json.loads(done.stdout)
@@ -370,10 +397,30 @@ def test_a_table_names_the_suites_and_the_skipped_ones(
     command: typer.Typer, dataset: Path, tmp_path: Path
 ) -> None:
     words = ["evals", "run", "--dataset", str(dataset), "--out", str(tmp_path / "out")]
+    write(dataset, *QUESTIONS[:2])
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0
     assert "recall@5" in done.stdout
     assert "answers: skipped: it needs a judge model" in done.stdout
+
+
+def test_what_falls_short_is_in_the_report_and_the_exit_code_while_the_rest_stays(
+    command: typer.Typer, dataset: Path, tmp_path: Path
+) -> None:
+    with dataset.open("a") as file:
+        file.write("{broken\n" + json.dumps(QUESTIONS[0]) + "\n")
+    words = ["evals", "run", "--dataset", str(dataset), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 1
+    assert "recall@5" in done.stdout
+    for line in (
+        "questions.jsonl line 6 is not JSON",
+        "questions.jsonl line 7: the id 'q1' was used before",
+        "q3: its gold page docs/no.md is not in the index",
+    ):
+        assert line in done.stdout
+    (page,) = (tmp_path / "out").glob("*.html")
+    assert "lines of the dataset that are left out: 2." in page.read_text()
 
 
 def test_suites_that_can_not_run_are_told_and_fail(
