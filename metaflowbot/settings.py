@@ -222,6 +222,11 @@ class Settings(_Table):
         return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'metaflowbot.db'}"
 
     @property
+    def is_alone(self) -> bool:
+        """Whether no other process can share the work: the database is a file of our own."""
+        return self.sqlalchemy_url.startswith("sqlite")
+
+    @property
     def model(self) -> str:
         """The chat model as 'provider:model', or 'none'."""
         if self.chat_model:

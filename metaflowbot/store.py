@@ -32,6 +32,9 @@ MAX_ATTEMPTS = 5
 # Slack sends an event again for minutes, and nobody misses what was given up on a month ago.
 _INBOX_DAYS = 30
 _BUSY_SECONDS = 10
+# No lease and no pause between attempts is as long: a turn further off was set by a clock that has
+# since been put back.
+_LONGEST_WAIT = timedelta(seconds=900)
 _MIGRATION_LOCK = 0x6D666274  # any number, the same in every process
 
 
@@ -282,7 +285,8 @@ class Store:
         claim is an attempt; the one after the last comes back `dead` and is never claimed again.
         """
         now = _now()
-        turn = (INBOX.c.state == "open") & (INBOX.c.due_at <= now)
+        due = (INBOX.c.due_at <= now) | (INBOX.c.due_at > now + _LONGEST_WAIT)
+        turn = (INBOX.c.state == "open") & due
         oldest = sa.select(INBOX.c.key).where(turn).order_by(INBOX.c.received_at).limit(1)
         spent = INBOX.c.attempts >= MAX_ATTEMPTS
         take = (

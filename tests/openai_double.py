@@ -172,7 +172,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        size = int(self.headers.get("Content-Length", 0))
+        read = self.rfile.read(size)
+        if len(read) < size:
+            return  # the client is gone
+        body = json.loads(read)
         self.server.double.record(body)
         with contextlib.suppress(ConnectionError):
             self.server.double.wait(0)

@@ -24,6 +24,7 @@ from metaflowbot.settings import _ENVIRONMENT, _SECRETS, load
 from metaflowbot.store import Asking, InboxHealth, Store
 from metaflowbot.telemetry import Ended, ModelFault
 from metaflowbot.web.metrics import Metrics
+from tests.databases import PostgresServer
 
 pytest_plugins = ["tests.databases", "tests.prebuilt"]
 
@@ -277,7 +278,7 @@ def test_a_bot_on_sqlite_comes_back_from_its_back_up(home: Path, tmp_path: Path)
 
 
 def test_a_database_on_postgresql_comes_back_from_its_back_up(
-    postgres: str, postgres_url: str, postgres_programs: Path, tmp_path: Path
+    postgres: PostgresServer, postgres_url: str, postgres_programs: Path, tmp_path: Path
 ) -> None:
     name = postgres_url.partition("@/")[2].partition("?")[0]
 
@@ -291,7 +292,7 @@ def test_a_database_on_postgresql_comes_back_from_its_back_up(
             line = line.replace(f"{option} metaflowbot", f"{option} {name}")
         return [f"{postgres_programs}/{line}"]
 
-    names = {"BACKUP": str(tmp_path), "PGHOST": postgres}
+    names = {"BACKUP": str(tmp_path), "PGHOST": postgres.home}
     store = Store.open(postgres_url)
     keep(store, "before")
     run(here(commands("PostgreSQL in Docker, while the bot runs")), **names)

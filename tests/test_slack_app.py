@@ -41,6 +41,54 @@ def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: Wo
 
 
 @only_once
+def test_what_is_in_hand_when_a_process_stops_is_handed_back_at_once(world: World) -> None:
+    busy, never = threading.Event(), threading.Event()
+
+    def work(item: InboxItem) -> None:
+        busy.set()
+        never.wait()
+
+    workers = Workers(world.store, work, lease_seconds=600)
+    world.store.receive("k", "question", {})
+    workers.start()
+    assert busy.wait(5)
+    workers.stop(seconds=0.1)
+    again = until(lambda: world.store.claim(60))
+    assert (again.key, again.attempts) == ("k", 2)
+
+
+@only_once
+def test_a_second_bot_with_the_same_app_token_says_so_at_its_start(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "SLACK_APP_TOKEN: Slack has 2 connections open"
+    with world.serving("socket"):
+        assert said not in caplog.text
+        with world.serving("socket"):
+            until(lambda: said in caplog.text)
+    caplog.clear()
+    with world.serving("socket"):
+        world.slack.disconnect_sockets(linger=0.5)
+        until(lambda: world.slack.sockets == 1)
+        ts = world.ask("do you hear me?")
+        world.reply(ts)
+    assert said not in caplog.text
+
+
+@only_once
+def test_bots_that_share_a_database_may_share_the_app_token(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = "postgresql://bot@/shared"
+    with world.serving(database_url=shared), world.serving(database_url=shared):
+        until(lambda: world.slack.sockets == 2)
+        tss = [world.ask(f"question {n}?") for n in range(10)]
+        replies = [world.reply(ts) for ts in tss]
+    assert len(replies) == sum(len(world.replies(ts)) for ts in tss)
+    assert "connections open" not in caplog.text
+
+
+@only_once
 def test_bolt_has_nothing_to_warn_of_at_the_start(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,16 @@ def test_a_released_item_waits_for_its_turn(store: Store) -> None:
     assert store.claim(60) is not None
 
 
+def test_an_item_put_off_by_a_clock_that_was_ahead_comes_in_its_turn(store: Store) -> None:
+    store.receive("k", "mention", {})
+    store.claim(60)
+    store.release("k", error="Slack was busy", retry_in=3600)
+    claimed = store.claim(60)
+    assert claimed is not None
+    store.release("k", error="Slack was busy", retry_in=512)
+    assert store.claim(60) is None
+
+
 def test_an_item_that_failed_too_often_is_dead_kept_and_visible(store: Store) -> None:
     store.receive("T/C/1", "mention", {})
     for _ in range(MAX_ATTEMPTS):

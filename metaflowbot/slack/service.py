@@ -6,9 +6,11 @@ import importlib.metadata
 import logging
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
+from slack_sdk.socket_mode.client import BaseSocketModeClient
 
 from metaflowbot.settings import Settings
 from metaflowbot.slack import changes, commands, digest, outdated, private, questions, trenches
@@ -86,6 +88,8 @@ class SlackService:
 
     def _connect(self) -> SocketModeHandler:
         socket = SocketModeHandler(self._app, self._settings.slack_app_token.get_secret_value())
+        if self._settings.is_alone:
+            socket.client.message_listeners.append(_warn_of_others)
         try:
             socket.client.connect()
         except SLACK_FAILURES as error:
@@ -127,3 +131,21 @@ class SlackService:
         self._digest.stop()
         self._workers.stop()
         self._signs.close()
+
+
+def _warn_of_others(client: BaseSocketModeClient, message: Mapping[str, Any], _: object) -> None:
+    """Slack shares an app's events out among its sockets, and counts them in its greeting.
+
+    Only the first greeting counts: when Slack renews a socket, the old one is open for a while.
+    """
+    if message.get("type") != "hello":
+        return
+    client.message_listeners.remove(_warn_of_others)
+    count = message.get("num_connections", 0)
+    if count > 1:
+        _log.warning(
+            "SLACK_APP_TOKEN: Slack has %d connections open with this token. If another bot runs "
+            "with it, each hears a part of the questions, and some are answered twice: stop the "
+            "other one, or set METAFLOWBOT_DATABASE_URL of both to the same PostgreSQL database",
+            count,
+        )

@@ -20,6 +20,8 @@ _COUNT = 32
 # and what other processes put in or left behind.
 _LOOKS_A_SECOND = 4
 _PAUSE_SECONDS = 1.0
+# By then a process that stops has ended, and whatever of its last calls Slack took is to be seen.
+_HAND_BACK_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -56,13 +58,22 @@ class Workers:
         self._wakes.put(None)
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Take nothing new, and wait that long for what is in hand; the rest keeps its lease."""
+        """Take nothing new, wait that long for what is in hand, and hand the rest back."""
         self._stopping.set()
         for _ in self._threads:
             self.wake()
         deadline = time.monotonic() + seconds
         for thread in (*self._threads, self._keeper):
             thread.join(max(0.0, deadline - time.monotonic()))
+        for key in tuple(self._in_hand):
+            self._hand_back(key)
+
+    def _hand_back(self, key: str) -> None:
+        """The next process, or another one, takes it up without waiting for the lease to end."""
+        try:
+            self._store.release(key, error="the process ended", retry_in=_HAND_BACK_SECONDS)
+        except StoreError as error:
+            _log.error("can't hand back %s: %s", key, error)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -5,12 +5,6 @@ Each process listens on a port that the system chooses, and is ended with its te
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,81 +16,11 @@ import pytest
 
 from metaflowbot.embedding import MiniLM
 from tests.openai_double import OpenAIDouble
+from tests.process import Process
 from tests.slack_double import SlackDouble
 from tests.small_index import OFF_TOPIC, RETRY, publish
 
 pytest_plugins = ["tests.prebuilt"]
-
-MAIN = "from metaflowbot.cli import main; main()"
-# Generous: the machine may be running other tests. Alone, a start takes a few seconds.
-SECONDS = 60.0
-
-
-class Process:
-    """A running `metaflowbot` and what it has said so far."""
-
-    def __init__(self, home: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        names = {**kept, "HOME": str(home), "USERNAME": "tester", "METAFLOWBOT_HOME": str(home)}
-        self.lines: list[str] = []
-        self.started = time.monotonic()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *arguments],
-            cwd=home,
-            env=names | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    @property
-    def said(self) -> str:
-        return "\n".join(self.lines)
-
-    def until(self, condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-        """The first truthy value of the condition, while the process lives."""
-        deadline = time.monotonic() + seconds
-        while not (value := condition()):
-            assert self._process.poll() is None, f"it ended:\n{self.said}"
-            assert time.monotonic() < deadline, f"not in time:\n{self.said}"
-            time.sleep(0.02)
-        return value
-
-    def line(self, part: str) -> str:
-        """The first line with this part, once it was said."""
-        found: str = self.until(lambda: next((line for line in self.lines if part in line), ""))
-        return found
-
-    @property
-    def address(self) -> str:
-        return re.findall(r"ask at (http://[^/]+)/", self.line("ask at "))[0]
-
-    def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.address, timeout=30, trust_env=False, headers=headers)
-
-    def stop(self) -> int:
-        """Ask it to end, and wait for that; the exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return self.ended()
-
-    def ended(self) -> int:
-        """The exit code, once it has ended by itself."""
-        code = self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
-        return code
-
-    def kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-
 
 Run = Callable[..., Process]
 

@@ -20,7 +20,7 @@ from metaflowbot.embedding import MiniLM
 from metaflowbot.forgetting import Files
 from metaflowbot.index import Index
 from metaflowbot.store import Store
-from tests.scenarios.test_first_run import MAIN, Process
+from tests.process import MAIN, Process
 from tests.slack_double import SlackDouble
 
 DOCS = Path(__file__).parent.parent / "corpus"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.scenarios.test_first_run import Process, Run, run  # noqa: F401 - `run` is a fixture
+from tests.process import Process
+from tests.scenarios.test_first_run import Run, run  # noqa: F401 - `run` is a fixture
 from tests.small_index import RETRY
 from tests.test_telemetry import Collector
 

@@ -9,7 +9,8 @@ import pytest
 
 from metaflowbot.slack.rendering import FEEDBACK_ACTION, HUMAN_ACTION
 from tests.openai_double import OpenAIDouble
-from tests.scenarios.test_first_run import Process, Run, model_at, run, server, workspace
+from tests.process import Process
+from tests.scenarios.test_first_run import Run, model_at, run, server, workspace
 from tests.slack_double import SlackDouble
 from tests.slack_world import is_whole, shown
 from tests.small_index import OFF_TOPIC, RETRY

@@ -22,7 +22,7 @@ from metaflowbot.bot import Bot
 from metaflowbot.domain import Answer
 from metaflowbot.escalation import Session, Solution
 from metaflowbot.store import Asking, Store
-from tests.scenarios.test_first_run import MAIN, Process
+from tests.process import MAIN, Process
 from tests.slack_double import SlackDouble
 from tests.trenches_scene import said, until
 

@@ -2,7 +2,7 @@
 
 from .delivery import Ack, Attempt, Parcel
 from .double import BOT_SCOPES, SUBSCRIPTIONS, SlackDouble
-from .methods import Call
+from .methods import Call, Fault
 from .workspace import SlackError
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Ack",
     "Attempt",
     "Call",
+    "Fault",
     "Parcel",
     "SlackDouble",
     "SlackError",

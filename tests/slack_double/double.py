@@ -342,6 +342,15 @@ class SlackDouble:
         self._api.faults.extend([Fault(method, drop=True)] * times)
 
     @property
+    def weather(self) -> Callable[[str], Fault | None]:
+        """What befalls a call of that method, where neither of the two above was asked for."""
+        return self._api.weather
+
+    @weather.setter
+    def weather(self, weather: Callable[[str], Fault | None]) -> None:
+        self._api.weather = weather
+
+    @property
     def http_endpoint(self) -> str | None:
         """Where events go, signed; None sends them through the connected sockets."""
         return self._delivery.endpoint
