@@ -19,9 +19,11 @@ if ! build inspect python-base >/dev/null 2>&1; then
   say "a base with Python, by debootstrap"
   debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv \
     bookworm "$WORK/base" >"$WORK/debootstrap.log"
+  # debootstrap leaves it mounted where something looked into it.
+  umount --quiet --lazy "$WORK/base/proc" || true
   printf 'FROM scratch\nADD base /\n' >"$WORK/Containerfile"
   build bud --quiet --isolation chroot --tag python-base --file "$WORK/Containerfile" "$WORK" >/dev/null
-  rm -rf "$WORK/base"
+  rm -rf --one-file-system "$WORK/base"
 fi
 
 say "the image"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,8 +27,14 @@ _NAME = "passages"
 class Collection:
     """The vectors of one generation, by row number."""
 
-    def __init__(self, collection: Any) -> None:
+    def __init__(
+        self,
+        collection: Any,
+        asking: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`asking` is entered around each query, to say what its failures mean."""
         self._collection = collection
+        self._asking = asking
         self._size = int(collection.count())  # for good: a generation never changes
 
     def __len__(self) -> int:
@@ -40,12 +46,13 @@ class Collection:
         """The cosine (-1 to 1) of the `depth` nearest rows, within `groups` (None: all)."""
         if groups is not None and not groups:
             return {}
-        found = self._collection.query(
-            query_embeddings=[vector.tolist()],
-            n_results=min(depth, len(self)),
-            where=None if groups is None else {"group": {"$in": list(groups)}},
-            include=["distances"],
-        )
+        with self._asking():
+            found = self._collection.query(
+                query_embeddings=[vector.tolist()],
+                n_results=min(depth, len(self)),
+                where=None if groups is None else {"group": {"$in": list(groups)}},
+                include=["distances"],
+            )
         pairs = zip(found["ids"][0], found["distances"][0], strict=True)
         return {int(identity): 1.0 - float(distance) for identity, distance in pairs}
 
@@ -53,7 +60,8 @@ class Collection:
         """The cosine of each of `rows`; {} for none."""
         if not rows:
             return {}
-        found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
+        with self._asking():
+            found = self._collection.get(ids=[str(row) for row in rows], include=["embeddings"])
         cosines = (np.asarray(found["embeddings"], dtype=np.float32) @ vector).tolist()
         return {int(row): cosine for row, cosine in zip(found["ids"], cosines, strict=True)}
 
@@ -136,11 +144,14 @@ class ChromaServer:
     headers: Mapping[str, str]
 
     def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
-        _create(self._client(), _collection_name(generation), vectors, groups)
+        with self._reached():
+            _create(self._client(), _collection_name(generation), vectors, groups)
 
     def open(self, generation: Path) -> Collection:
         name = _collection_name(generation)
-        return Collection(self._client().get_collection(name, embedding_function=None))
+        with self._reached():
+            found = self._client().get_collection(name, embedding_function=None)
+            return Collection(found, self._reached)
 
     def holds(self, generation: Path) -> bool:
         from chromadb.errors import NotFoundError
@@ -155,26 +166,35 @@ class ChromaServer:
         from chromadb.errors import NotFoundError
 
         try:
-            self._client().delete_collection(_collection_name(generation))
+            with self._reached():
+                self._client().delete_collection(_collection_name(generation))
         except NotFoundError:
             return
 
     def _client(self) -> Any:
-        """A connection; IndexUnavailableError where the server does not answer."""
         import chromadb
         from chromadb.config import Settings as ChromaSettings
 
+        return chromadb.HttpClient(
+            self.host,
+            self.port,
+            headers=dict(self.headers),
+            settings=ChromaSettings(anonymized_telemetry=False),
+        )
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Raise IndexUnavailableError where the server does not answer."""
+        import httpx  # chromadb's, whose errors it lets through
+
         try:
-            return chromadb.HttpClient(
-                self.host,
-                self.port,
-                headers=dict(self.headers),
-                settings=ChromaSettings(anonymized_telemetry=False),
-            )
-        except ValueError:
+            yield
+        except (httpx.HTTPError, ValueError) as error:
+            # chromadb raises ValueError where it can't connect.
             raise IndexUnavailableError(
-                f"the Chroma server at {self.host}:{self.port} can't be reached: "
-                "check CHROMA_HOST, CHROMA_PORT and CHROMA_AUTH_TOKEN"
+                f"the Chroma server at {self.host}:{self.port} can't be reached "
+                f"({type(error).__name__}): check CHROMA_HOST, CHROMA_PORT and CHROMA_AUTH_TOKEN, "
+                "and that it runs"
             ) from None
 
 

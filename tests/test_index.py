@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from metaflowbot.chroma import Chroma, ChromaServer
 from metaflowbot.domain import Passage, Question
 from metaflowbot.embedding import Vectors
 from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, NotFoundError
@@ -23,17 +27,20 @@ from metaflowbot.vectors import VectorCache
 from tests.conftest import WordEmbedding
 from tests.small_index import PASSAGES, counts, publish
 
+pytest_plugins = ["tests.chroma_server"]
+only_embedded = pytest.mark.parametrize("chroma", ["embedded"], indirect=True)
+
 PARTS = ("manifest.json", "passages.jsonl", "vectors.npz", "lexical/vocab.index.json")
 
 
 class Library:
     """A home with one published generation, and what tests do to it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, chroma: Chroma) -> None:
         self.home = home
-        self.index = Index(home)
+        self.index = Index(home, chroma)
         self.embedding = WordEmbedding()
-        self.first = publish(home, self.embedding)
+        self.first = self.publish()
 
     def folder(self, identity: str) -> Path:
         return self.home / "index" / "generations" / identity
@@ -42,7 +49,7 @@ class Library:
         return self.index.build(passages, counts(), self.embedding)
 
     def publish(self) -> Manifest:
-        return publish(self.home, self.embedding)
+        return self.index.activate(self.build().id)
 
     def names(self) -> list[str]:
         return sorted(folder.name for folder in self.folder("").iterdir())
@@ -54,8 +61,8 @@ class Library:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(tmp_path / "home")
+def library(tmp_path: Path, chroma: Chroma) -> Library:
+    return Library(tmp_path / "home", chroma)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -214,6 +221,7 @@ def test_an_empty_home_has_no_index_and_says_how_to_make_one(tmp_path: Path) -> 
 # Switching
 
 
+@only_embedded
 @pytest.mark.parametrize("identity", ["nosuch", "", "..", ".", "x" * 300, "a/b", "no\nsuch", "\0"])
 def test_an_unknown_generation_cannot_be_activated(library: Library, identity: str) -> None:
     with pytest.raises(NotFoundError, match="there is no index generation"):
@@ -299,6 +307,7 @@ def test_prune_takes_an_abandoned_build_and_leaves_one_that_runs(library: Librar
 # Damage
 
 
+@only_embedded
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("harm", ["gone", "empty", "garbled"])
 def test_a_damaged_part_is_one_clear_line(library: Library, part: str, harm: str) -> None:
@@ -314,6 +323,7 @@ def test_a_damaged_part_is_one_clear_line(library: Library, part: str, harm: str
     assert "`metaflowbot index" in line
 
 
+@only_embedded
 @pytest.mark.parametrize("harm", ["gone", "empty", "half"])
 def test_a_damaged_chroma_database_is_one_clear_line(library: Library, harm: str) -> None:
     # In a folder of its own name: Chroma remembers, by path, what it has opened in this process.
@@ -338,6 +348,7 @@ def test_a_damaged_graph_of_vectors_is_found_before_it_is_read(tmp_path: Path, f
     assert f"{file} was changed" in refusal(Index(tmp_path).load)
 
 
+@only_embedded
 @pytest.mark.parametrize("key", Manifest.__dataclass_fields__)
 @pytest.mark.parametrize("value", [None, "x", [1]])
 def test_a_manifest_with_any_wrong_value_never_breaks_the_reader(
@@ -353,12 +364,14 @@ def test_a_manifest_with_any_wrong_value_never_breaks_the_reader(
         assert key in ("built_at", "documents", "layout"), f"{key} = {value} was taken for good"
 
 
+@only_embedded
 def test_a_generation_of_another_format_asks_for_a_new_ingest(library: Library) -> None:
     path = library.folder(library.first.id) / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
     assert "format 99, not 1: run `metaflowbot ingest`" in refusal(library.index.load)
 
 
+@only_embedded
 def test_a_copy_under_another_name_is_not_taken_for_the_original(library: Library) -> None:
     library.folder(library.first.id).rename(library.folder("mine"))
     assert "its manifest is that of another" in refusal(lambda: library.index.activate("mine"))
@@ -376,6 +389,7 @@ def test_chroma_failing_under_a_loaded_generation_is_one_clear_line(library: Lib
     assert "damaged" in refusal(lambda: retriever.search(Question("retry")))
 
 
+@only_embedded
 @pytest.mark.parametrize("text", [b"", b"\n", b"\0\0\0\0", b"\xff\xfe\x00a\n\nb", b"x" * 5000])
 def test_a_garbled_pointer_is_one_clear_line_and_can_be_set_again(
     library: Library, text: bytes
@@ -386,6 +400,7 @@ def test_a_garbled_pointer_is_one_clear_line_and_can_be_set_again(
     assert library.found("retry") == "docs/scaling/failures.md"
 
 
+@only_embedded
 def test_a_pointer_that_is_a_folder_is_one_clear_line(library: Library) -> None:
     pointer = library.home / "index" / "current"
     pointer.unlink()
@@ -393,6 +408,7 @@ def test_a_pointer_that_is_a_folder_is_one_clear_line(library: Library) -> None:
     assert str(pointer) in refusal(library.index.load)
 
 
+@only_embedded
 def test_a_pointer_to_what_was_deleted_does_not_hinder_the_next_one(library: Library) -> None:
     second = library.build()
     (library.home / "index" / "current").write_text("deleted\n")
@@ -415,6 +431,90 @@ def test_a_generation_of_another_embedding_model_names_both(library: Library) ->
     assert "test:words" in line
     assert "test:other" in line
     assert "metaflowbot ingest" in line
+
+
+# Vectors on a server
+
+
+def test_the_server_holds_a_collection_for_each_generation_and_no_other(
+    tmp_path: Path, chroma_client: Any, chroma_port: int
+) -> None:
+    library = Library(tmp_path, ChromaServer("127.0.0.1", chroma_port, {}))
+    second = library.publish()
+    torn = {"metaflow-docs": SourceCount(1, 1, version=object())}  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        library.index.build(PASSAGES, torn, library.embedding)
+    third = library.publish()
+    assert library.index.prune(keep=1) == [library.first.id]
+    names = sorted(collection.name for collection in chroma_client.list_collections())
+    assert names == [f"metaflowbot-{second.id}", f"metaflowbot-{third.id}"]
+    assert not list(library.home.rglob("chroma*"))
+
+
+def test_a_generation_that_the_server_lost_is_built_anew(
+    tmp_path: Path, chroma_client: Any, chroma_port: int
+) -> None:
+    library = Library(tmp_path, ChromaServer("127.0.0.1", chroma_port, {}))
+    assert same(library) is not None
+    chroma_client.delete_collection(f"metaflowbot-{library.first.id}")
+    assert same(library) is None
+    assert "damaged" in refusal(library.index.load)
+
+
+def test_a_server_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    index = Index(tmp_path, ChromaServer("127.0.0.1", port, {}))
+    line = refusal(lambda: index.build(PASSAGES, counts(), WordEmbedding()))
+    assert f"the Chroma server at 127.0.0.1:{port} can't be reached" in line
+    assert "CHROMA_HOST" in line
+    assert index.manifests() == []
+
+
+def test_a_server_that_goes_away_under_a_loaded_generation_is_named(
+    tmp_path: Path, chroma_client: Any, chroma_port: int
+) -> None:
+    with relay(chroma_port) as (port, close):
+        library = Library(tmp_path, ChromaServer("127.0.0.1", port, {}))
+        retriever = Retriever.over(library.index.load(), library.embedding)
+        assert retriever.search(Question("retry")).hits
+        close()
+        line = refusal(lambda: retriever.search(Question("kubernetes")))
+    assert f"the Chroma server at 127.0.0.1:{port} can't be reached" in line
+    assert "damaged" not in line
+
+
+@contextmanager
+def relay(port: int) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A port that leads to another, until it is closed with every connection to it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sockets = [listener]
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                near = listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", port))
+                sockets.extend((near, far))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    def close() -> None:
+        for each in sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1], close
+    finally:
+        close()
 
 
 # Whether there is anything to build
@@ -448,6 +548,7 @@ def test_a_generation_of_an_earlier_layout_is_served_but_built_anew(library: Lib
     assert same(library) is None
 
 
+@only_embedded
 @pytest.mark.parametrize("data", [b"", b"not a database" * 100, None])
 def test_a_generation_whose_vectors_are_damaged_is_built_anew(
     library: Library, data: bytes | None
