@@ -292,7 +292,7 @@ def question_row(answer: Mapping[Any, Any]) -> dict[str, Any]:
         "topic": topic(answer["question"]),
         "total_ms": float(total_ms),
         "bucket": bisect_left(TIME_BUCKETS, total_ms),
-        "cost_usd": float(answer["usage"]["cost_usd"]),
+        "cost_usd": float(answer["usage"].get("cost_usd", 0.0)),
     }
 
 

@@ -23,9 +23,11 @@ from metaflowbot.code_check.flows import Flow
 log = logging.getLogger(__name__)
 
 _SCRIPT = Path(__file__).with_name("metaflow_child.py")
-# Seconds: Metaflow is loaded within one, a usual flow is judged within a millisecond.
-_START_LIMIT = 20.0
-_ANSWER_LIMIT = 2.0
+# Seconds: Metaflow is loaded within one, a usual flow is judged within a millisecond; but a machine
+# may be busy with other things. One that would not start is tried again after a pause.
+_START_LIMIT = 60.0
+_ANSWER_LIMIT = 5.0
+_PAUSE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class BrokenRule:
 class MetaflowProcess:
     """Starts with the first question, and again after a flow that it could not judge in time.
 
-    Thread-safe. Where Metaflow can't be started nothing is known: there are no commands and no
+    Thread-safe. While Metaflow can't be started nothing is known: there are no commands and no
     broken rules.
     """
 
@@ -70,20 +72,21 @@ class MetaflowProcess:
         self._site = site
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._commands: Mapping[str, Command] | None = None
+        self._commands: Mapping[str, Command] = {}
+        self._paused_until = 0.0
         self._end: Any = None
 
     def commands(self) -> Mapping[str, Command]:
         """The command line of a flow, as 'flow', and that of 'metaflow'; {} if unknown."""
         with self._lock:
-            if self._commands is None:
+            if not self._commands:
                 self._start()
-            return self._commands or {}
+            return self._commands
 
     def broken_rule(self, flow: Flow) -> BrokenRule | None:
         """The first of Metaflow's rules that the flow's graph breaks; None if it breaks none."""
         with self._lock:
-            if self._child is None and self._commands != {}:
+            if self._child is None:
                 self._start()
             if self._child is None or self._child.stdin is None:
                 return None
@@ -104,6 +107,8 @@ class MetaflowProcess:
             self._stop()
 
     def _start(self) -> None:
+        if time.monotonic() < self._paused_until:
+            return
         with tempfile.TemporaryDirectory() as home:
             # No user's configuration, no credentials, no proxy.
             environment = {"HOME": home, "METAFLOW_HOME": home, "METAFLOW_USER": "metaflowbot"}
@@ -122,7 +127,7 @@ class MetaflowProcess:
             except (OSError, ValueError) as error:
                 log.warning("Metaflow could not be started: %s", error)
                 self._stop()
-                self._commands = self._commands or {}
+                self._paused_until = time.monotonic() + _PAUSE
                 return
         self._commands = {name: _command(item) for name, item in said.items()}
 
