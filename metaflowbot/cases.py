@@ -11,6 +11,7 @@ abstentions from a question that found its answer later. Accepted ones are writt
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -38,6 +39,7 @@ KINDS = ("question", "near-miss", "off-topic")
 """What a case is for: a question that the sources answer, or one from which to abstain."""
 
 _PAGE = 20
+_FENCED = re.compile(r"^[ \t]*(`{3,}|~{3,}).*?(?:^[ \t]*\1|\Z)", re.M | re.S)
 _writing = threading.Lock()
 
 
@@ -286,8 +288,16 @@ def _candidate(connection: sa.Connection, answer_id: str) -> Candidate:
     gold = tuple(_threads(connection, first) or cited)
     if first.abstained and not first.solution:
         gold = tuple(_threads(connection, first))
-    proposed = EvalCase(answer_id, first.question, gold=gold)
+    kind = "near-miss" if first.abstained and not gold else "question"
+    points = _points(first.solution["text"]) if first.solution else ()
+    proposed = EvalCase(answer_id, first.question, kind, gold, points)
     return Candidate(tuple(map(_to_rated, rows)), first.abstained, proposed)
+
+
+def _points(reference: str) -> tuple[str, ...]:
+    """What a human answered, a point a line: to be edited. Code is no point."""
+    lines = _FENCED.sub("", reference).splitlines()
+    return tuple(filter(None, (line.strip(" \t-*>#") for line in lines)))
 
 
 def _threads(connection: sa.Connection, answer: sa.Row[Any]) -> Sequence[str]:

@@ -31,6 +31,15 @@ class IngestRun:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    @staticmethod
+    def read_at(home: Path, source: str) -> datetime | None:
+        """When that source was read last, by the head of its file; None where that is not known."""
+        try:
+            with (home / "index" / "documents" / f"{source}.jsonl").open(encoding="utf-8") as file:
+                return datetime.fromisoformat(json.loads(file.readline())["read_at"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
     def keep(self, home: Path) -> None:
         """Put it in the place of the one before; raises OSError."""
         folder = home / "index"

@@ -15,6 +15,7 @@ from metaflowbot.record import TIME_BUCKETS, Day
 
 _WORD = re.compile(r"@?\w+(?:[._]\w+)*")
 _NAME_WORDS = 4
+_EVERYWHERE = "metaflow"  # tells no group of questions from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _counts(questions: list[str]) -> tuple[Counter[str], dict[str, str]]:
         stems = {}
         for word in _WORD.findall(question):
             found = terms(word)
-            if found and len(word) > 1:
+            if found and len(word) > 1 and word.lower() != _EVERYWHERE:
                 stems[found[0]] = word if word.isupper() or word[0] == "@" else word.lower()
         counts.update(stems.keys())
         for stem, word in stems.items():

@@ -13,6 +13,7 @@ import pytest
 from evals import cases as datasets
 from metaflowbot.record import Filter
 from metaflowbot.store import Asking
+from metaflowbot.web.rendering import prose, quoted
 from tests.dashboard_world import HOSTILE, REASON, TOKEN, World, world
 from tests.small_index import OFF_TOPIC, RETRY
 from tests.test_store import an_answer
@@ -161,6 +162,41 @@ def test_gaps_are_grouped_in_the_background_and_named_by_their_words(desk: World
     assert "sourdough" in text
 
 
+def test_code_and_tables_that_scroll_can_be_reached_with_the_keyboard() -> None:
+    shown = prose("> ```python\n> x = '<b>'\n> ```\n\n| a |\n| - |\n| b [1] |\n\n    indented")
+    assert shown.count('<pre tabindex="0"><code>') == shown.count("<pre") == 2
+    assert "x = &#39;&lt;b&gt;&#39;" in shown
+    assert '<div class="table" tabindex="0" role="region" aria-label="Table">\n<table>' in shown
+    assert '<a class="cite" href="#source-1">1</a>' in shown
+    assert "[0]" in quoted("of `x` take inputs[0]")
+
+
+def test_runs_over_the_same_questions_stand_beside_each_other(desk: World) -> None:
+    for name, dataset, value in (("r1", "a", 0.5), ("r2", "a", 0.75), ("r3", "b", 0.25)):
+        desk.keep_eval_run(name, dataset, value)
+    text = text_of(desk, "/evals")
+    tables = text.split('class="compared"')[1:]
+    figures = [re.findall(r">(0\.\d{3})", table.partition("</table>")[0]) for table in tables]
+    assert figures == [["0.250"], ["0.750", "0.500"]]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == ["b.jsonl", "a.jsonl"]
+    assert "0.70 – 0.80" in text
+
+
+def test_the_report_of_a_run_is_shown_where_its_script_reaches_none_of_the_pages(
+    desk: World,
+) -> None:
+    desk.keep_eval_run("r1", "a", 0.5)
+    (desk.home / "evals" / "r1.html").write_text("<h1>Report</h1>")
+    with desk.client() as client:
+        shown = client.get("/dashboard/evals/r1")
+        others = [
+            client.get(f"/dashboard/evals/{name}") for name in ("r2", "..%2Fcases", "r1.html")
+        ]
+    assert shown.text == "<h1>Report</h1>"
+    assert shown.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert [each.status_code for each in others] == [404, 404, 404]
+
+
 # What a form changes
 
 
@@ -196,6 +232,7 @@ def test_a_case_without_a_document_is_refused_and_nothing_is_lost(desk: World) -
         refused = client.post("/dashboard/feedback", data=form)
     assert refused.status_code == 422
     assert "there is no document" in refused.text
+    assert '<textarea name="question" rows="2" required>q</textarea>' in refused.text
     assert desk.parts.store.cases.queue()[1] == 1
 
 

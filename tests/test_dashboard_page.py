@@ -18,7 +18,18 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH"),
 ]
-PAGES = ("", "questions", "gaps", "feedback", "threads", "escalations", "knowledge", "inbox", "log")
+PAGES = (
+    "",
+    "questions",
+    "gaps",
+    "feedback",
+    "threads",
+    "escalations",
+    "knowledge",
+    "evals",
+    "inbox",
+    "log",
+)
 # `npm pack axe-core` leaves it there; see .ci/run.
 AXE = sorted((Path(__file__).parent.parent / "build").glob("axe-core-*.tgz"))
 
@@ -44,6 +55,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made.escalate(made.ask(HOSTILE, "down", REASON))
         made.see_threads()
         made.give_up_on("T1/C1/1")
+        made.keep_eval_run("r1", "a", 0.5)
+        made.keep_eval_run("r2", "a", 0.75)
         yield made
 
 

@@ -12,7 +12,7 @@ from metaflowbot.cases import EvalCase
 from metaflowbot.errors import NotFoundError, UsageError
 from metaflowbot.settings import Settings
 from metaflowbot.web.access import Access, StaleFormError, Visitor
-from metaflowbot.web.rendering import PageRoute, root_of
+from metaflowbot.web.rendering import PageRoute, page, root_of
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
@@ -50,12 +50,18 @@ class Changes:
         return router
 
     def decide(self, request: Request, fields: Fields) -> Response:
-        """Accept a candidate, as edited, or reject it."""
+        """Accept a candidate, as edited, or reject it; what can't be a case comes back to mend."""
         person = self._person(request, fields)
         answer_id = fields.get("answer_id", "")
         match fields.get("decision"):
             case "accept":
-                self._store.cases.accept(_case(answer_id, fields))
+                case = _case(answer_id, fields)
+                try:
+                    self._store.cases.accept(case)
+                except UsageError as error:
+                    return page(
+                        request, "case", 422, case=case, line=error, token=fields.get("token", "")
+                    )
                 done = "accepted"
             case "reject":
                 self._store.cases.reject(answer_id)
@@ -124,7 +130,7 @@ def _case(answer_id: str, fields: dict[str, str]) -> EvalCase:
         kind=fields.get("kind", ""),
         gold=tuple(fields.get("gold", "").splitlines()),
         answer_points=tuple(fields.get("answer_points", "").splitlines()),
-    ).checked()
+    )
 
 
 def _back(request: Request, path: str, done: str, **query: str) -> Response:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 
 from metaflowbot import telemetry
-from metaflowbot.cases import KINDS
 from metaflowbot.errors import MetaflowbotError, NotFoundError, UsageError
 from metaflowbot.escalation import Escalation, State
 from metaflowbot.ingest_run import IngestRun
@@ -25,7 +24,7 @@ from metaflowbot.insights import Period, names, periods, summed
 from metaflowbot.record import Filter
 from metaflowbot.settings import Settings
 from metaflowbot.web.access import Access, Visitor
-from metaflowbot.web.eval_history import EvalRun, eval_runs
+from metaflowbot.web.eval_history import EvalRun, History, histories, report
 from metaflowbot.web.pictures import Chart, Picture, Series
 from metaflowbot.web.rendering import PageRoute, day, money, page, percent, took
 
@@ -35,6 +34,11 @@ if TYPE_CHECKING:
 _LOOKS_BACK_DAYS = 90
 _THREADS_SHOWN = 50
 _OVER_SHOWN = 20
+_RUNS_SHOWN = 4
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+)
 _REST_SECONDS = 0.2  # after each batch, so that answers come first
 
 
@@ -70,6 +74,7 @@ class Dashboard:
         router.add_api_route("/escalations", self.escalations)
         router.add_api_route("/knowledge", self.knowledge)
         router.add_api_route("/evals", self.evals)
+        router.add_api_route("/evals/{name}", self.report)
         router.add_api_route("/inbox", self.inbox)
         router.add_api_route("/log", self.log)
         return router
@@ -132,7 +137,6 @@ class Dashboard:
             total=total,
             number=number,
             accepted=len(self._store.cases.accepted()),
-            kinds=KINDS,
         )
 
     def gaps(self, request: Request) -> Response:
@@ -192,13 +196,18 @@ class Dashboard:
             active=active,
             served=served,
             last_ingest=IngestRun.last(self._settings.home),
+            read_at=lambda source: IngestRun.read_at(self._settings.home, source),
+            ago=lambda at: _ago(datetime.now(UTC) - at),
         )
 
     def evals(self, request: Request) -> Response:
-        runs = eval_runs(self._settings.home)
-        columns = list(dict.fromkeys(name for run in runs for name in run.figures))
-        picture = _eval_picture(runs)
-        return self._page(request, "evals", runs=runs, columns=columns, picture=picture)
+        shown = [(each, _eval_pictures(each)) for each in histories(self._settings.home)]
+        return self._page(request, "evals", histories=shown, most=_RUNS_SHOWN)
+
+    def report(self, name: str) -> Response:
+        """A run's report; it brings its own script, so it runs apart from these pages."""
+        text = report(self._settings.home, name)
+        return HTMLResponse(text, headers={"Content-Security-Policy": _REPORT_POLICY})
 
     def inbox(self, request: Request) -> Response:
         health, dead = self._store.health(), self._store.dead()
@@ -237,8 +246,12 @@ class Dashboard:
             self._grouping.release()
 
 
-_COLOURS = ("first", "second", "third")
 _UNDER_WAY: tuple[State, ...] = ("open", "claimed", "scheduled")
+
+
+def _ago(span: timedelta) -> str:
+    """'today', 'yesterday' or '12 days ago'."""
+    return {0: "today", 1: "yesterday"}.get(max(span.days, 0), f"{span.days} days ago")
 
 
 def _filter(request: Request) -> Filter:
@@ -298,13 +311,24 @@ def _pictures(shown: tuple[Period, ...]) -> tuple[Picture, ...]:
     )
 
 
-def _eval_picture(runs: Sequence[EvalRun]) -> Picture:
-    """The first figures of the latest run, over all runs from the oldest on."""
-    oldest = list(reversed(runs))
-    shown = list(runs[0].figures)[: len(_COLOURS)] if runs else []
-    series = [
-        Series(name, colour, [run.figures.get(name) for run in oldest])
-        for name, colour in zip(shown, _COLOURS, strict=False)
-    ]
+def _eval_pictures(history: History) -> tuple[Picture, ...]:
+    """Each suite's first figure over the runs, oldest first; () for one run."""
+    oldest = list(reversed(history.runs))
+    if len(oldest) < 2:
+        return ()
     days = [run.started_at[:10] for run in oldest]
-    return Chart("Figures over the runs", days, series, percent).lines()
+    return tuple(
+        Chart(
+            f"{suite}: {measures[0]}", days, [_eval_series(oldest, suite, measures[0])], _figure
+        ).lines()
+        for suite, measures in history.suites.items()
+    )
+
+
+def _eval_series(runs: Sequence[EvalRun], suite: str, measure: str) -> Series:
+    found = [run.figure(suite, measure) for run in runs]
+    return Series(measure, "first", [each.value if each else None for each in found])
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}"

@@ -28,6 +28,8 @@ from metaflowbot.web.faults import explain
 
 _FOLDER = Path(__file__).parent / "templates"
 _CITED = re.compile(r"\[(\d+)\]")
+_CODE = Markup('<pre tabindex="0"><code>{}</code></pre>\n')
+_TABLE = '<div class="table" tabindex="0" role="region" aria-label="Table">\n'
 _lookup = TemplateLookup(
     [str(_FOLDER)], default_filters=["h"], strict_undefined=True, input_encoding="utf-8"
 )
@@ -42,7 +44,9 @@ def page(
     request: HTTPConnection, template: str, status_code: int = 200, **values: Any
 ) -> HTMLResponse:
     """A page made of a template in templates/."""
-    words = {each.__name__: each for each in (moment, day, percent, money, took, prose, channel)}
+    words = {
+        each.__name__: each for each in (moment, day, percent, money, took, prose, quoted, channel)
+    }
     text = _lookup.get_template(f"{template}.html").render(
         root=root_of(request), path=request.scope["path"], **words, **values
     )
@@ -102,14 +106,40 @@ def channel(identity: str) -> str:
 
 def prose(markdown: str) -> Markup:
     """Markdown as HTML: no HTML, images or scripts of the text's own; [n] leads to #source-n."""
+    reader = _markdown()
+    reader.core.ruler.push("cite", _cite)
+    return Markup(reader.render(markdown))
+
+
+def quoted(markdown: str) -> Markup:
+    """As `prose`, without markers: in a page's own words [0] is no source."""
     return Markup(_markdown().render(markdown))
 
 
 def _markdown() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.disable(["image", "reference"])
-    reader.core.ruler.push("cite", _cite)
+    reader.core.ruler.push("reach", _reach)
     return reader
+
+
+def _reach(state: StateCore) -> None:
+    """Code and tables too wide for the page scroll, and can be reached with the keyboard."""
+    placed = []
+    for block in state.tokens:
+        if block.type in ("fence", "code_block"):
+            placed.append(_raw(_CODE.format(block.content)))
+        elif block.type == "table_open":
+            placed += [_raw(_TABLE), block]
+        elif block.type == "table_close":
+            placed += [block, _raw("</div>\n")]
+        else:
+            placed.append(block)
+    state.tokens = placed
+
+
+def _raw(html: str) -> Token:
+    return Token("html_block", "", 0, content=html)
 
 
 def _cite(state: StateCore) -> None:
