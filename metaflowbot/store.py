@@ -28,7 +28,9 @@ from metaflowbot.record import Record, question_row, salted
 from metaflowbot.slack_records import SlackRecords, without_person
 from metaflowbot.threads import Threads, forget_in_threads
 
-MAX_ATTEMPTS = 5
+# With the pauses between attempts an hour and more; and a process that is killed again and again
+# does not use them up at once.
+MAX_ATTEMPTS = 12
 # Slack sends an event again for minutes, and nobody misses what was given up on a month ago.
 _INBOX_DAYS = 30
 _BUSY_SECONDS = 10
@@ -56,7 +58,8 @@ class Asking:
 class InboxItem:
     """A claimed item. `attempts` counts this claim too.
 
-    `dead` says that MAX_ATTEMPTS claims have failed before: tell the person and let it be.
+    `dead` says that MAX_ATTEMPTS claims have failed before: tell the person and let it be. It is
+    kept, counted by `health`, and may be put back in turn by `retry`.
     """
 
     key: str
@@ -319,16 +322,9 @@ class Store:
     def release(self, key: str, *, error: str, retry_in: float) -> None:
         """The attempt failed with `error` (a line without anybody's text).
 
-        Its turn comes again in `retry_in` seconds, or never after MAX_ATTEMPTS: it is then dead,
-        kept, and counted by `health`.
+        Its turn comes again in `retry_in` seconds; after MAX_ATTEMPTS as `dead`.
         """
-        spent = INBOX.c.attempts >= MAX_ATTEMPTS
-        self._change(
-            key,
-            state=sa.case((spent, "dead"), else_="open"),
-            error=error,
-            due_at=_now() + timedelta(seconds=retry_in),
-        )
+        self._change(key, error=error, due_at=_now() + timedelta(seconds=retry_in))
 
     def health(self) -> InboxHealth:
         """How much the inbox holds, and for how long."""

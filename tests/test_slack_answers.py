@@ -379,12 +379,18 @@ def test_a_question_left_by_a_dead_process_is_answered_by_the_next(world: World)
         world.reply(ts)
 
 
-def test_a_question_given_up_on_is_said_to_be(world: World) -> None:
+def test_a_question_given_up_on_is_said_to_be_and_answered_when_it_is_tried_again(
+    world: World,
+) -> None:
     ts = world.ask("deadly")
-    world.leave_behind(ts, "deadly")
+    key = world.leave_behind(ts, "deadly")
     for _ in range(MAX_ATTEMPTS - 1):
         world.store.claim(0)
     with world.serving():
-        assert "could not answer" in shown(world.reply(ts))
+        until(lambda: any("could not answer" in shown(each) for each in world.replies(ts)))
         world.settle()
-    assert world.bot.asked == []
+        assert world.bot.asked == []
+        assert [each.key for each in world.store.dead()] == [key]
+        until(lambda: world.store.retry(key))
+        assert "You asked: deadly" in shown(world.reply(ts))
+    assert len(world.replies(ts)) == 1

@@ -40,6 +40,22 @@ def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: Wo
     assert taken == ["T/C/1"]
 
 
+def test_a_person_whose_question_can_not_be_stored_is_told_and_answered_when_it_can(
+    world: World, tmp_path: Path
+) -> None:
+    world.slack.clock_scale = 0.05
+    database = sqlite3.connect(tmp_path / "bot.db", isolation_level=None)
+    with world.serving():
+        database.execute("ALTER TABLE inbox RENAME TO hidden")
+        ts = world.ask("why?")
+        until(world.told)
+        database.execute("ALTER TABLE hidden RENAME TO inbox")
+        world.reply(ts)
+    database.close()
+    assert len(world.told()) == 1
+    assert "can't take in your question just now" in world.told()[0]
+
+
 @only_once
 def test_what_is_in_hand_when_a_process_stops_is_handed_back_at_once(world: World) -> None:
     busy, never = threading.Event(), threading.Event()

@@ -212,7 +212,10 @@ def test_an_item_that_failed_too_often_is_dead_kept_and_visible(store: Store) ->
         assert item is not None
         assert not item.dead
         store.release(item.key, error="channel_not_found", retry_in=0)
-    assert store.claim(60) is None
+    last = store.claim(60)
+    assert last is not None
+    assert last.dead
+    assert store.claim(0) is None
     assert (store.health().depth, store.health().dead) == (0, 1)
 
 

@@ -37,6 +37,7 @@ def give_up_on(store: Store, key: str, error: str = "channel_not_found") -> None
         item = store.claim(0)
         assert item is not None
         store.release(item.key, error=error, retry_in=0)
+    store.claim(0)
 
 
 def engine_of(url: str) -> sa.Engine:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from slack_bolt import App
+from slack_bolt import App, BoltRequest
 
 from metaflowbot.settings import Channel
 from metaflowbot.slack.desk import Desk, Handler
@@ -31,6 +31,10 @@ REFUSALS = {
     "channel": "This channel asked a lot in the last hour: please ask again a little later, or "
     "write to me directly.",
 }
+_NOT_TAKEN_IN = (
+    "I can't take in your question just now. Slack gives it to me again in a minute, and in five: "
+    "if I have not answered by then, please ask again."
+)
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +42,7 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
     """A mention comes as two events, and Slack repeats what it thinks was lost: one key each."""
     taken = _Taken()
 
-    def take(event: dict[str, Any], body: dict[str, Any]) -> None:
+    def take(event: dict[str, Any], body: dict[str, Any], request: BoltRequest) -> None:
         heard = Heard.of(event, desk.identity.user_id)
         if heard is None:
             if not event.get("channel"):
@@ -55,6 +59,9 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
                 _take(desk, signs, heard, place)
             except Exception:
                 taken.discard(key)  # Slack sends it again
+                first_again = request.headers.get("x-slack-retry-num") == ["1"]
+                if first_again and (heard.is_direct or event["type"] == "app_mention"):
+                    _tell(desk, place, _NOT_TAKEN_IN)
                 raise
 
     app.event("app_mention")(take)
@@ -135,19 +142,21 @@ def handlers(desk: Desk) -> Mapping[str, Handler]:
     """What becomes of questions that are not answered: a kind line for the person alone."""
 
     def decline(item: InboxItem) -> None:
-        asked = Asked.of(item)
-        line = escape(REFUSALS[item.payload["why"]])
-        place = asked.place
-        if place.channel.startswith("D"):
-            desk.clients.posting.chat_postMessage(
-                channel=place.channel, thread_ts=place.thread, text=line, unfurl_links=False
-            )
-            return
-        desk.clients.posting.chat_postEphemeral(
-            channel=place.channel,
-            user=place.user,
-            thread_ts=place.thread if place.thread != place.message else None,
-            text=line,
-        )
+        _tell(desk, Asked.of(item).place, escape(REFUSALS[item.payload["why"]]))
 
     return {"declined": decline}
+
+
+def _tell(desk: Desk, place: Place, line: str) -> None:
+    """Tell the person alone; raises SLACK_FAILURES."""
+    if place.channel.startswith("D"):
+        desk.clients.posting.chat_postMessage(
+            channel=place.channel, thread_ts=place.thread, text=line, unfurl_links=False
+        )
+        return
+    desk.clients.posting.chat_postEphemeral(
+        channel=place.channel,
+        user=place.user,
+        thread_ts=place.thread if place.thread != place.message else None,
+        text=line,
+    )

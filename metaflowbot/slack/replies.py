@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
@@ -46,6 +46,7 @@ _NOWHERE = {
     "thread_not_found",
     "cannot_reply_to_message",
 }
+_GIVEN_UP = "I tried several times and could not answer this. Please ask it again."
 _log = logging.getLogger(__name__)
 
 
@@ -97,10 +98,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What is to be posted, and the answer it stems from ('' for a line of ours)."""
+    """What is to be posted, and the answer it stems from ('' for a line of ours).
+
+    What is not `final` gives way to the answer, should the question be tried again.
+    """
 
     messages: tuple[Message, ...]
     answer_id: str = ""
+    final: bool = True
 
 
 class Replies:
@@ -203,7 +208,7 @@ class Replies:
 
     def _write(self, item: InboxItem, asked: Asked, writing: Writing) -> _Reply:
         if item.dead:
-            return _line("I tried several times and could not answer this. Please ask it again.")
+            return replace(_line(_GIVEN_UP), final=False)
         text = self._question(asked)
         if not text:
             return _line(HOW_TO_ASK)
@@ -252,7 +257,7 @@ class Replies:
 
     def _finish(self, asked: Asked, writing: Writing, reply: _Reply, standing: Standing) -> None:
         """Post what does not stand yet, and keep where it stands."""
-        parts = len(reply.messages)
+        parts = len(reply.messages) if reply.final else 0
         for part, message in enumerate(reply.messages):
             if part in standing.parts:
                 continue
@@ -263,7 +268,7 @@ class Replies:
                 ts = post(self._desk.clients, asked.place, message, metadata)
             if not ts:
                 return
-            self._keep(asked, ts, reply.answer_id, part)
+            self._keep(asked, ts, reply.answer_id, part, "standing" if reply.final else "writing")
 
     def _keeper(self, asked: Asked) -> Callable[[str], None]:
         return lambda ts: self._keep(asked, ts, state="writing")

@@ -28,6 +28,8 @@ from metaflowbot.store import InboxItem, Store
 # Requests of HTTP mode that are worked on at once, as many as Socket Mode takes: more of them only
 # wait for each other at the database.
 _AT_ONCE = 10
+# The kinds of items that a person waits for, and whose handlers say so when they are given up on.
+_AWAITED = ("question", "private")
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +77,8 @@ class SlackService:
         handler = self._handlers.get(item.kind)
         if handler is None:
             _log.error("an inbox item of the unknown kind %s is passed over", item.kind)
+            return
+        if item.dead and item.kind not in _AWAITED:
             return
         handler(item)
 

@@ -20,6 +20,7 @@ _COUNT = 32
 # and what other processes put in or left behind.
 _LOOKS_A_SECOND = 4
 _PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 512.0
 # By then a process that stops has ended, and whatever of its last calls Slack took is to be seen.
 _HAND_BACK_SECONDS = 2.0
 _log = logging.getLogger(__name__)
@@ -114,11 +115,13 @@ class Workers:
     def _finish(self, item: InboxItem, failure: str) -> None:
         """Settle the item; where even that fails, its lease runs out and it comes again."""
         try:
+            if item.dead:
+                return  # it stays for an operator to look at, and to try again
             if not failure:
                 self._store.complete(item.key)
-            elif not item.dead:
-                # 1, 8, 64, 512 s: an outage of minutes costs no answer.
-                retry_in = 8.0 ** (item.attempts - 1)
+            else:
+                # 1, 8, 64, 512, 512 s …: an outage of an hour costs no answer.
+                retry_in = min(8.0 ** (item.attempts - 1), _LONGEST_PAUSE_SECONDS)
                 self._store.release(item.key, error=failure, retry_in=retry_in)
         except StoreError as error:
             _log.error("can't settle %s: %s", item.key, error)

@@ -90,6 +90,7 @@ def run(place: Site, fleet: Fleet, weather: Weather, given: argparse.Namespace) 
             kill_at.pop(0)
             cut += sum(_is_half(place, ts) for ts in asked)
             fleet.kill(weather.chance)
+            sys.stderr.write(f"{len(asked)} asked; kills to come: {len(kill_at)}\n")
             _send_again(place)
     _settle(place, fleet, asked)
     return figures(place, fleet, weather, asked) | {"answers cut off by a kill": cut}
