@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DOCS ?=
 DATASET ?=
 
-.PHONY: up test check audit bench lock image secrets clean
+.PHONY: up test check audit bench fuzz lock image secrets clean
 
 up: $(VENV)/.installed
 	$(BIN)/metaflowbot up
@@ -39,6 +39,11 @@ audit: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m evals.bench $(if $(DOCS),--docs $(DOCS)) $(if $(DATASET),--dataset $(DATASET))
+
+# Malformed payloads of Slack's, API requests, exports and pages: so many of each kind.
+COUNT ?= 10000
+fuzz: $(VENV)/.installed-dev
+	FUZZ_COUNT=$(COUNT) $(BIN)/pytest -n auto tests/fuzz
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -14,7 +14,7 @@ from slack_sdk.socket_mode.client import BaseSocketModeClient
 
 from metaflowbot.settings import Settings
 from metaflowbot.slack import changes, commands, digest, outdated, private, questions, trenches
-from metaflowbot.slack.app import build_app
+from metaflowbot.slack.app import MALFORMED, build_app, malformed
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
 from metaflowbot.slack.people import People
@@ -117,13 +117,12 @@ class SlackService:
         if not self._settings.slack_signing_secret.get_secret_value():
             return 404, {}, b"Slack's HTTP mode is off"
         try:
+            # Bolt reads the ids of the payload here, before it checks anything.
             request = BoltRequest(body=body.decode(errors="replace"), headers=dict(headers))
-        except (ValueError, TypeError, AttributeError):
-            # Bolt reads the ids of the payload before it checks anything.
-            _log.warning("a request to Slack's HTTP mode is no payload of Slack's")
-            return 400, {}, b"the body is neither JSON nor a form of Slack's"
-        with self._turns:
-            answer = self._app.dispatch(request)
+            with self._turns:
+                answer = self._app.dispatch(request)
+        except MALFORMED as error:
+            answer = malformed(error)
         first = {name: values[0] for name, values in answer.headers.items() if values}
         return answer.status, first, answer.body.encode()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
-from pydantic import AfterValidator, BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from metaflowbot.domain import (
@@ -22,52 +22,24 @@ from metaflowbot.domain import (
     Hit,
     Progress,
     Question,
-    Role,
     Search,
     Turn,
-    Verdict,
 )
 from metaflowbot.store import Asking
 from metaflowbot.web.access import Visitor, rater
 from metaflowbot.web.faults import explain
+from metaflowbot.web.shapes import (
+    AnswerShape,
+    AskBody,
+    FeedbackBody,
+    SearchBody,
+    SearchShape,
+    Text,
+    responses,
+)
 
 if TYPE_CHECKING:
     from metaflowbot.bot import Bot
-
-Source = Literal["metaflow-docs", "metaflow-api", "labs", "slack", "github"]
-Sources = Annotated[list[Source] | None, Field(description="limits the search; none means all")]
-
-
-def _storable(text: str) -> str:
-    """JSON can escape what UTF-8 can't carry and databases refuse."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("must be text without NUL characters and lone surrogates")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-
-
-class SearchBody(BaseModel):
-    query: Text
-    k: int = 10
-    sources: Sources = None
-
-
-class TurnBody(BaseModel):
-    role: Role
-    content: Text
-
-
-class AskBody(BaseModel):
-    question: Text
-    history: list[TurnBody] | None = None
-    sources: Sources = None
-
-
-class FeedbackBody(BaseModel):
-    verdict: Verdict
-    reason: Annotated[Text, Field(max_length=4000)] | None = None
 
 
 class Api:
@@ -78,9 +50,11 @@ class Api:
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/api")
-        router.add_api_route("/search", self.search, methods=["POST"])
-        router.add_api_route("/ask", self.ask, methods=["POST"])
-        router.add_api_route("/answers/{answer_id}/feedback", self.rate, methods=["POST"])
+        post = partial(router.add_api_route, methods=["POST"])
+        post("/search", self.search, responses=responses(SearchShape, 429))
+        post("/ask", self.ask, responses=responses(AnswerShape, 429))
+        rated = responses(None, 404)
+        post("/answers/{answer_id}/feedback", self.rate, status_code=204, responses=rated)
         return router
 
     def search(self, body: SearchBody) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from metaflowbot.web.faults import MAX_BODY, on_error, on_http_error, on_invalid
 from metaflowbot.web.gate import Gate
 from metaflowbot.web.metrics import Metrics
 from metaflowbot.web.rendering import page
+from metaflowbot.web.shapes import SharedShape, responses
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
@@ -60,15 +62,22 @@ def build(
     metrics = metrics or Metrics()
     access = Access(settings.api_token.get_secret_value())
     # The interactive docs of FastAPI load scripts from another site, which our policy forbids.
-    app = FastAPI(title="Metaflowbot", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Metaflowbot",
+        version=importlib.metadata.version("metaflowbot"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+    )
     app.include_router(Api(bot).router())
     Pages(access).add_to(app)
     if parts:
-        app.include_router(Dashboard(parts, settings, access).router())
-        app.include_router(Changes(parts, settings, access).router())
+        for pages in (Dashboard(parts, settings, access), Changes(parts, settings, access)):
+            app.include_router(pages.router(), include_in_schema=False)
         SharedAnswers(parts.store).add_to(app)
     Operations(bot, metrics, settings.home).add_to(app)
-    app.add_api_route("/slack/events", _slack_endpoint(slack), methods=["POST"])
+    slack_events = _slack_endpoint(slack)
+    app.add_api_route("/slack/events", slack_events, methods=["POST"], include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.add_exception_handler(MetaflowbotError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
@@ -87,9 +96,9 @@ class Operations:
         self._home = home
 
     def add_to(self, app: FastAPI) -> None:
-        app.add_api_route("/healthz", self.health)
-        app.add_api_route("/readyz", self.readiness)
-        app.add_api_route("/metrics", self.metrics)
+        app.add_api_route("/healthz", self.health, include_in_schema=False)
+        app.add_api_route("/readyz", self.readiness, include_in_schema=False)
+        app.add_api_route("/metrics", self.metrics, include_in_schema=False)
 
     async def health(self) -> JSONResponse:
         # On the event loop: it must answer while every worker thread waits for a model.
@@ -113,8 +122,8 @@ class Pages:
         self._access = access
 
     def add_to(self, app: FastAPI) -> None:
-        app.add_api_route("/", self.home)
-        app.add_api_route("/sign-in", self.sign_in, methods=["POST"])
+        app.add_api_route("/", self.home, include_in_schema=False)
+        app.add_api_route("/sign-in", self.sign_in, methods=["POST"], include_in_schema=False)
 
     def home(self, request: Request) -> Response:
         if not self._access.admits(request):
@@ -145,8 +154,9 @@ class SharedAnswers:
         self._store = store
 
     def add_to(self, app: FastAPI) -> None:
-        app.add_api_route("/api/answers/{answer_id}", self.values)
-        app.add_api_route("/answers/{answer_id}", self.show)
+        shared = responses(SharedShape, 404)
+        app.add_api_route("/api/answers/{answer_id}", self.values, responses=shared)
+        app.add_api_route("/answers/{answer_id}", self.show, include_in_schema=False)
 
     def values(self, answer_id: str) -> JSONResponse:
         answer = self._answer(answer_id)
