@@ -27,7 +27,8 @@ from metaflowbot import bootstrap
 from metaflowbot.domain import Passage
 from metaflowbot.embedding import MiniLM
 from metaflowbot.errors import MetaflowbotError, SourceError, UsageError
-from metaflowbot.index import Generation, Manifest, searchable
+from metaflowbot.index import Generation, searchable
+from metaflowbot.manifest import Manifest
 
 _CHUNK_CHARS, _OVERLAP_CHARS = 1000, 200
 # Chunks that the plain pipelines look at: enough for ten different pages.

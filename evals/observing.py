@@ -199,13 +199,7 @@ class _Withheld(Generation):
     ) -> Candidates:
         found = super().candidates(vector, query_terms, scope, depth + len(self._rows))
         kept = ~np.isin(found.rows, self._rows)
-        return Candidates(
-            found.rows[kept],
-            found.dense[kept],
-            found.similarity[kept],
-            found.document[kept],
-            found.lexical[kept],
-        )
+        return found.of(kept)
 
 
 def without(answerer: Answerer, documents: set[str]) -> Answerer:

@@ -17,7 +17,7 @@ from metaflowbot.domain import Question
 # The command line reads the default share below: it need not wait for numpy.
 if TYPE_CHECKING:
     from metaflowbot.embedding import Embedded, Embedding, Vectors
-    from metaflowbot.index import Manifest, SourceCount
+    from metaflowbot.manifest import Manifest, SourceCount
     from metaflowbot.retrieve import Retriever
     from metaflowbot.vectors import VectorCache
 

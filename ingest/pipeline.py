@@ -34,7 +34,8 @@ from metaflowbot.disk import writing
 from metaflowbot.domain import Document, Passage
 from metaflowbot.embedding import Embedding
 from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, SourceError
-from metaflowbot.index import Generation, Index, Manifest, SourceCount, searchable
+from metaflowbot.index import Generation, Index, searchable
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.retrieve import Retriever
 from metaflowbot.vectors import Progress, VectorCache
 

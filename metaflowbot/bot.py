@@ -36,7 +36,7 @@ from metaflowbot.escalation import (
     topic,
 )
 from metaflowbot.forgetting import Files
-from metaflowbot.index import Manifest
+from metaflowbot.manifest import Manifest
 from metaflowbot.settings import Trenches
 from metaflowbot.store import Asking, InboxHealth, Store
 from metaflowbot.telemetry import Ended, Request, Watcher, model_failed, request

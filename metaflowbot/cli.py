@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
     from metaflowbot.cases import RatedAnswer
     from metaflowbot.domain import Answer, Search
-    from metaflowbot.index import Index, Manifest
+    from metaflowbot.index import Index
+    from metaflowbot.manifest import Manifest
 
 app = typer.Typer(
     name="metaflowbot",

@@ -3,7 +3,7 @@
     <home>/index/
         current                    the id of the active generation
         previous                   the one before it, for roll-back
-        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, vectors.npz,
+        generations/<id>/          manifest.json, passages.jsonl, chroma/, lexical/, mentions/,
                                    words.bin
         vectors.sqlite             vectors by model and text, so that a rebuild embeds only changes;
                                    what no generation uses any more goes with the generations
@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,80 +37,16 @@ from metaflowbot.embedding import Embedding, Vectors, Words
 from metaflowbot.errors import IndexUnavailableError, NotFoundError
 from metaflowbot.late import WordVectors
 from metaflowbot.lexical import Lexical, Scores
+from metaflowbot.manifest import FORMAT, Manifest, SourceCount, damaged
 from metaflowbot.markdown import without_links
+from metaflowbot.mentions import mentions
 from metaflowbot.vectors import Progress, VectorCache
 
-FORMAT = 1
 # Raised when the same passages give other files: other terms, other vectors, more of them.
-LAYOUT = 1
+LAYOUT = 2
 _BUILDING = ".building"
 _VECTORS = "vectors.sqlite"
 _PASSAGES = "passages.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceCount:
-    """What one source gave to a generation.
-
-    `moved` leads from ids and URLs that its documents had before to the ids they have in it.
-    """
-
-    documents: int
-    passages: int
-    version: str = ""
-    moved: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a generation is: `checksums` are SHA-256 by file, `built_at` is ISO 8601 in UTC.
-
-    Generations of an earlier `layout` are served as they are.
-    """
-
-    id: str
-    format: int
-    built_at: str
-    embedding_model: str
-    sources: Mapping[str, SourceCount]
-    passages: int
-    documents: Mapping[str, str]
-    checksums: Mapping[str, str]
-    layout: int = 0
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Raises IndexUnavailableError where the folder holds no generation of this format."""
-        try:
-            values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            sources = {name: SourceCount(**count) for name, count in values["sources"].items()}
-            checksums = dict(values["checksums"])
-            manifest = cls(**{**values, "sources": sources, "checksums": checksums})
-        except FileNotFoundError:
-            raise IndexUnavailableError(
-                f"index generation {folder.name} does not exist: see `metaflowbot index list`"
-            ) from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            raise _damaged(folder, "its manifest can't be read") from None
-        if manifest.id != folder.name:
-            raise _damaged(folder, "its manifest is that of another")
-        if manifest.format != FORMAT:
-            raise IndexUnavailableError(
-                f"index generation {folder.name} has format {manifest.format}, not {FORMAT}: "
-                "run `metaflowbot ingest` to build a new one"
-            )
-        return manifest
-
-    def current_id(self, old: str) -> str | None:
-        """The id here of the document that has or had this id or URL; None if there is none."""
-        if old in self.documents:
-            return old
-        return next((it.moved[old] for it in self.sources.values() if old in it.moved), None)
-
-    def write(self, folder: Path) -> None:
-        """Put the manifest into a generation's folder."""
-        text = json.dumps(dataclasses.asdict(self), indent=1)
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +54,8 @@ class Candidates:
     """Passages that may answer, by row, with the scores of each as z-scores over all rows.
 
     `dense` compares the query with the passage's vector and `document` with the mean vector of the
-    passage's document; `lexical` is BM25. `similarity` is the cosine (-1 to 1) behind `dense`.
+    passage's document; `lexical` is BM25, and `mentions` BM25 of what links to the document.
+    `similarity` is the cosine (-1 to 1) behind `dense`.
     """
 
     rows: NDArray[np.int64]
@@ -126,6 +63,11 @@ class Candidates:
     similarity: Scores
     document: Scores
     lexical: Scores
+    mentions: Scores
+
+    def of(self, kept: NDArray[np.bool_]) -> Candidates:
+        """Only those (n_rows) that are kept."""
+        return Candidates(*(getattr(self, it.name)[kept] for it in dataclasses.fields(self)))
 
 
 class Generation:
@@ -138,7 +80,14 @@ class Generation:
         _verify(folder, self.manifest)
         with _reading(folder):
             self.passages = tuple(_read_passages(folder / _PASSAGES))
+            self._document_of = _document_rows(self.passages)
             self._lexical = Lexical.load(folder / "lexical", len(self.passages))
+            # A generation of an earlier layout has none.
+            self._mentions = (
+                Lexical.load(folder / "mentions", int(self._document_of.max()) + 1)
+                if (folder / "mentions").exists()
+                else None
+            )
             with np.load(folder / "vectors.npz") as vectors:
                 self._mean, self._covariance = vectors["mean"], vectors["covariance"]
                 self._documents = vectors["documents"]
@@ -148,10 +97,9 @@ class Generation:
             # Chroma reads the vectors with the first query.
             self._collection.nearest(self._mean, None, 1)
         if not len(self.passages) == counted == self.manifest.passages:
-            raise _damaged(folder, "its parts disagree about the number of passages")
+            raise damaged(folder, "its parts disagree about the number of passages")
         self._group_of = np.array([_group(passage) for passage in self.passages])
         self._groups = {_group(passage): passage for passage in self.passages}
-        self._document_of = _document_rows(self.passages)
 
     @property
     def id(self) -> str:
@@ -207,7 +155,13 @@ class Generation:
             cosines,
             _standard(document, rows),
             _standard(lexical, rows),
+            _standard(self._mentioned(query_terms), rows),
         )
+
+    def _mentioned(self, query_terms: Sequence[str]) -> Scores:
+        if self._mentions is None:
+            return np.zeros(len(self.passages), dtype=np.float32)
+        return np.asarray(self._mentions.scores(query_terms)[self._document_of], np.float32)
 
     def _visible(self, scope: Question) -> list[str] | None:
         """The groups of passages that may be found; None where nothing has to be kept out."""
@@ -438,13 +392,6 @@ def _new_id(generations: Path) -> str:
     return next(name for name in candidates if name not in names)
 
 
-def _damaged(folder: Path, why: str) -> IndexUnavailableError:
-    return IndexUnavailableError(
-        f"index generation {folder.name} is damaged ({why}): "
-        "run `metaflowbot index rollback` or `metaflowbot ingest`"
-    )
-
-
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
     """Chroma raises whatever its native code meets: any of it means the folder is unusable."""
@@ -453,7 +400,7 @@ def _reading(folder: Path) -> Iterator[None]:
     except IndexUnavailableError:
         raise
     except Exception as error:
-        raise _damaged(folder, f"{type(error).__name__} while reading it") from error
+        raise damaged(folder, f"{type(error).__name__} while reading it") from error
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -461,9 +408,9 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         try:
             actual = _sha256(folder / name)
         except OSError:
-            raise _damaged(folder, f"{name} can't be read") from None
+            raise damaged(folder, f"{name} can't be read") from None
         if actual != checksum:
-            raise _damaged(folder, f"{name} was changed")
+            raise damaged(folder, f"{name} was changed")
 
 
 def _sha256(path: Path) -> str:
@@ -499,6 +446,7 @@ def _write(folder: Path, passages: Sequence[Passage], vectors: Vectors) -> None:
     with (folder / _PASSAGES).open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(_lines(passages))
     Lexical.build(list(map(searchable, passages))).save(folder / "lexical")
+    Lexical.build(mentions(passages)).save(folder / "mentions")
     np.savez(
         folder / "vectors.npz",
         mean=vectors.mean(0),

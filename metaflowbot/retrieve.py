@@ -1,9 +1,10 @@
 """Question -> ranked hits: hybrid search over passages, fused, grouped by document.
 
 Dense and lexical scores are compared as z-scores over all passages, so that neither has to be
-rescaled by hand; the best of them are then held against the query word by word (late.py). A
-document's score is its best passage's plus a little for its next ones. The weights lie in the
-middle of a plateau found on questions about the Metaflow docs: `make bench`.
+rescaled by hand, together with what links to a document (mentions.py); the best of them are then
+held against the query word by word (late.py). A document's score is its best passage's plus a
+little for its next ones. The weights lie in the middle of a plateau found on questions about the
+Metaflow docs: `make bench`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _DEPTH = 200
 # How much the meaning of a passage, and that of its whole document, count beside the words (1.0).
 _DENSE_WEIGHT = 1.5
 _DOCUMENT_WEIGHT = 0.7
+# How others speak of the document; many links to a page make it no better an answer than some do.
+_MENTIONS_WEIGHT = 0.4
+_MENTIONS_MOST = 3.0
 # So many passages are compared word by word, and so much that counts.
 _SHORTLIST = 60
 _WORDS_WEIGHT = 0.7
@@ -114,11 +118,17 @@ class Retriever:
 
     def _scores(self, found: Candidates, words: Words) -> Scores:
         """What the passages found are worth, in their order."""
-        scores = _DENSE_WEIGHT * found.dense + _DOCUMENT_WEIGHT * found.document + found.lexical
+        mentions = np.minimum(found.mentions, _MENTIONS_MOST)
+        scores = (
+            _DENSE_WEIGHT * found.dense
+            + _DOCUMENT_WEIGHT * found.document
+            + found.lexical
+            + _MENTIONS_WEIGHT * mentions
+        )
         best = np.argsort(-scores)[:_SHORTLIST]
         closeness = self.generation.closeness(words, found.rows[best])
         if closeness is None:
-            return scores
+            return np.asarray(scores, dtype=np.float32)
         close = (closeness - closeness.mean()) / (closeness.std() + 1e-9)
         added = np.full_like(scores, close.min(initial=0.0) - 1.0)
         added[best] = close

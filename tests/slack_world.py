@@ -33,7 +33,7 @@ from metaflowbot.domain import (
     Question,
 )
 from metaflowbot.escalation import Escalation, Step
-from metaflowbot.index import Manifest, SourceCount
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.settings import Settings
 from metaflowbot.slack.service import SlackService
 from metaflowbot.store import Asking, Store

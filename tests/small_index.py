@@ -11,7 +11,8 @@ from pathlib import Path
 
 from metaflowbot.domain import Passage
 from metaflowbot.embedding import Embedding
-from metaflowbot.index import Index, Manifest, SourceCount
+from metaflowbot.index import Index
+from metaflowbot.manifest import Manifest, SourceCount
 
 
 def passage(identity: str, title: str, heading: str, text: str) -> Passage:

@@ -13,7 +13,8 @@ from ingest.library import Library
 from ingest.pipeline import Ingest, Summary
 from metaflowbot.domain import Document, Section
 from metaflowbot.errors import SourceError
-from metaflowbot.index import Index, SourceCount
+from metaflowbot.index import Index
+from metaflowbot.manifest import SourceCount
 from tests.conftest import WordEmbedding
 
 RETRY = Golden("How is a failing step retried?", frozenset({"retry", "retry-api"}))

@@ -18,8 +18,9 @@ import yaml
 
 from metaflowbot.bot import Vitals
 from metaflowbot.domain import Answer, Feedback
-from metaflowbot.index import Index, Manifest, SourceCount
+from metaflowbot.index import Index
 from metaflowbot.ingest_run import IngestRun
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.settings import _ENVIRONMENT, _SECRETS, load
 from metaflowbot.store import Asking, InboxHealth, Store
 from metaflowbot.telemetry import Ended, ModelFault

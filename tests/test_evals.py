@@ -24,7 +24,7 @@ from ingest.sources.api_reference import ApiReference
 from metaflowbot import bootstrap, embedding
 from metaflowbot.domain import Document, Passage
 from metaflowbot.errors import MetaflowbotError, UsageError
-from metaflowbot.index import SourceCount
+from metaflowbot.manifest import SourceCount
 from metaflowbot.settings import Settings
 
 PAGES = {

@@ -26,7 +26,8 @@ from ingest.pipeline import SourceReport, Summary
 from ingest.sources import Omission
 from metaflowbot.domain import Question
 from metaflowbot.embedding import MiniLM
-from metaflowbot.index import Index, SourceCount
+from metaflowbot.index import Index
+from metaflowbot.manifest import SourceCount
 from metaflowbot.retrieve import Retriever
 from tests.small_index import RETRY
 

@@ -21,7 +21,8 @@ from metaflowbot.chroma import Chroma, ChromaServer
 from metaflowbot.domain import Passage, Question
 from metaflowbot.embedding import Vectors
 from metaflowbot.errors import IndexUnavailableError, MetaflowbotError, NotFoundError
-from metaflowbot.index import Generation, Index, Manifest, SourceCount, searchable
+from metaflowbot.index import Generation, Index, searchable
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.retrieve import Retriever
 from metaflowbot.vectors import VectorCache
 from tests.conftest import WordEmbedding

@@ -15,8 +15,9 @@ from metaflowbot import bootstrap, prompts
 from metaflowbot.answer import Answerer
 from metaflowbot.bot import Bot, Vitals
 from metaflowbot.domain import Answer, Feedback, Question, Usage
-from metaflowbot.index import Index, Manifest, SourceCount
+from metaflowbot.index import Index
 from metaflowbot.ingest_run import IngestRun
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
 from metaflowbot.store import Asking, InboxHealth, Store

@@ -10,6 +10,7 @@ from metaflowbot.domain import Question, Search, Turn
 from metaflowbot.embedding import MiniLM
 from metaflowbot.index import Generation, Index
 from metaflowbot.retrieve import Retriever
+from tests.conftest import WordEmbedding
 from tests.small_index import OFF_TOPIC, PASSAGES, RETRY, passage, publish
 
 pytest_plugins = ["tests.prebuilt"]
@@ -213,3 +214,22 @@ def test_where_docs_and_a_draft_both_answer_the_docs_come_first(
         retriever.search(Question("How many times does a step with @retry run again by default?"))
     )
     assert order[:2] == ["docs/scaling/failures.md", "labs:scaling/retries"]
+
+
+@pytest.mark.parametrize(("linked", "equal"), [("a", "b"), ("b", "a")])
+def test_a_page_that_others_link_to_in_the_words_of_the_question_comes_before_its_equals(
+    tmp_path: Path, linked: str, equal: str
+) -> None:
+    text = "It takes arguments and gives values."
+    link = f"Steps that freeze: see [this](https://docs.metaflow.org/scaling/{linked})."
+    passages = [
+        passage("docs/scaling/a.md#0", "Page", "", text),
+        passage("docs/scaling/b.md#0", "Page", "", text),
+        passage("docs/scaling/c.md#0", "Overview", "", link),
+        *PASSAGES,
+    ]
+    index, embedding = Index(tmp_path), WordEmbedding()
+    index.activate(index.build(passages, {}, embedding).id)
+    search = Retriever.over(index.load(), embedding).search(Question("arguments of steps freeze"))
+    order = found(search)
+    assert order.index(f"docs/scaling/{linked}.md") < order.index(f"docs/scaling/{equal}.md")

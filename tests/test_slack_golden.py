@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from metaflowbot.domain import Answer, Citation, Hit, Passage
-from metaflowbot.index import Manifest, SourceCount
+from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.settings import Channel
 from metaflowbot.slack.actions import resolve_view
 from metaflowbot.slack.channels import rules_view

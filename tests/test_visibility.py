@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from metaflowbot.domain import Passage, Question
-from metaflowbot.index import Index, SourceCount
+from metaflowbot.index import Index
+from metaflowbot.manifest import SourceCount
 from metaflowbot.retrieve import Retriever
 from tests.conftest import WordEmbedding
 from tests.small_index import PASSAGES, passage

@@ -10,7 +10,7 @@ from typing import Any
 
 from slack_bolt import Ack, App
 
-from metaflowbot.index import Manifest
+from metaflowbot.manifest import Manifest
 from metaflowbot.slack.actions import spoken
 from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.slack.commands import HELP, forget_blocks

@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from metaflowbot.bot import Vitals
 from metaflowbot.domain import Answer, Feedback
 from metaflowbot.escalation import State
-from metaflowbot.index import Manifest
 from metaflowbot.ingest_run import IngestRun
+from metaflowbot.manifest import Manifest
 from metaflowbot.store import InboxHealth
 from metaflowbot.telemetry import Ended
 
