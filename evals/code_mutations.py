@@ -32,7 +32,7 @@ _MADE_UP = {
     "argument": ("num_gpus", "max_attempts", "region", "memory_gb", "on_fail", "size"),
     "member": ("get_artifact", "latest_version", "is_done", "list_all", "fetch", "owner_name"),
     "import": ("Pipeline", "DAG", "TaskSpec", "gpu_pool", "Chart", "workflow"),
-    "option": (),
+    "option": ("--max-retries", "--worker-count", "--gpu", "--dry-run", "--on-failure"),
 }
 
 
@@ -92,8 +92,10 @@ def read(docs: Path) -> list[Block]:
     found = []
     for path in sorted(docs.rglob("*.md")):
         text = path.read_text(encoding="utf-8", errors="replace")
-        known = "\n".join(f"class {name}" for name in sorted(names_bound(text)))
         page = path.relative_to(docs).as_posix()
+        bound = sorted(names_bound(text))
+        named = (name if name.startswith("-") else f"class {name}" for name in bound)
+        known = "\n".join((f"# {page}", *named))
         found += [
             Block(page, piece.code, piece.language, known)
             for piece in pieces(text)

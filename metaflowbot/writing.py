@@ -20,16 +20,16 @@ from metaflowbot.domain import Citation, Delta, Passage, Usage
 from metaflowbot.grounding import Grounds
 from metaflowbot.markdown import Segment, cut
 from metaflowbot.prompts import NOT_COVERED
-from metaflowbot.safety import Echo, defanged, defanged_code
+from metaflowbot.safety import ADDRESS, Echo, defanged, defanged_code, seen
 
 # A model that writes more than this does not answer a question any more.
 _LONGEST = 12_000
-_CODE = frozenset(
-    "python py python3 pycon bash sh shell console zsh powershell yaml yml json toml ini cfg sql"
-    " dockerfile docker hcl terraform diff makefile".split()
+_CHECKED = frozenset("python py python3 pycon bash sh shell console zsh".split())
+_DATA = frozenset(
+    "powershell yaml yml json toml ini cfg sql dockerfile docker hcl terraform makefile".split()
 )
+_COMMENT = re.compile(r"(?:^[ \t]*|(?<=\S)[ \t]+)#(?!!) [^\n]*$", re.M)
 _LANGUAGE = re.compile(r"[ \t]*(?:`{3,}|~{3,})[ \t]*([\w+-]*)")
-_URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'`)\]]+")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Checks:
     def __post_init__(self) -> None:
         texts = [f"{p.url}\n{p.text}" for passages in self.sources for p in passages]
         self.context = "\n\n".join([*texts, self.asked])
-        self._addresses = {url.rstrip("/.,;:") for url in _URL.findall(self.context)}
+        self._addresses = {url.rstrip("/.,;:") for url in ADDRESS.findall(self.context)}
         foreign = self.language.lower() not in ("", "english") or is_foreign(self.asked)
         self._grounds = Grounds(self.sources, self.asked, is_foreign=foreign)
 
@@ -86,10 +86,13 @@ class Checks:
         return admitted.text
 
     def _fence(self, segment: Segment) -> str:
-        """Code, without foreign addresses; what is no code is held against the sources."""
+        """Code, without foreign addresses and comments; what is no code has to rest on a source."""
         language = _LANGUAGE.match(segment.text)
         named = language[1].lower() if language else ""
-        if named in _CODE or (not named and _is_python("".join(segment.lines()))):
+        code = "".join(segment.lines())
+        if named in _CHECKED or (not named and _is_python(code)):
+            return defanged_code(_COMMENT.sub(self._comment, segment.text), self._addresses)
+        if named in _DATA and self._grounds.is_familiar(code, names_too=True):
             return defanged_code(segment.text, self._addresses)
         lines = [line for line in segment.lines() if line.strip()]
         admitted = [self._grounds.admit(Segment(0, defanged(line), True)) for line in lines]
@@ -97,6 +100,13 @@ class Checks:
             self.removed.append("a block that no source bears out was taken out")
             return ""
         return defanged_code(segment.text, self._addresses)
+
+    def _comment(self, comment: re.Match[str]) -> str:
+        """A comment in code, or '' where hardly a word of it is from the sources."""
+        if self._grounds.is_familiar(comment[0]):
+            return comment[0]
+        self.removed.append(f"no source bears out: {comment[0].strip()[:200]}")
+        return ""
 
 
 def _is_python(code: str) -> bool:
@@ -139,6 +149,7 @@ class Writing:
             self._spend(piece)
             return
         self._length += len(piece)
+        piece = seen(piece)
         if not self._decided:
             self._head += piece
             stripped = self._head.strip().strip("`")

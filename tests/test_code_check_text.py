@@ -80,15 +80,15 @@ def test_what_one_block_defines_is_known_in_the_others() -> None:
     assert faults(text) == []
 
 
-def test_a_false_block_is_replaced_by_a_line_that_says_why() -> None:
+def test_a_false_block_is_replaced_by_a_line_that_says_so_without_the_false_name() -> None:
     text = (
         "Do this [1].\n\n```python\n@gpu_pool\n@step\ndef a(self): ...\n```\n\nThen run it [2].\n"
     )
     shown, checks = checker().without_faults(text)
     version = checker().version
     assert shown == (
-        "Do this [1].\n\n(A code example is left out: "
-        f"`@gpu_pool` does not exist in Metaflow {version}.)\n\nThen run it [2].\n"
+        "Do this [1].\n\n(A code example is left out: it uses what is not in Metaflow.)"
+        "\n\nThen run it [2].\n"
     )
     assert checks == (f"`@gpu_pool` does not exist in Metaflow {version}",)
 
@@ -98,8 +98,15 @@ def test_a_sentence_with_a_false_name_is_taken_out_and_said_below() -> None:
     shown, checks = checker().without_faults(text)
     head, _, told = shown.partition("\n\n")
     assert head == "Steps run in parallel [1]. Then wait [3]."
-    assert told.endswith(f"- {checks[0]}")
+    assert told == "(Something that is not in Metaflow is left out.)"
     assert "`@gpu_pool`" in checks[0]
+
+
+def test_what_there_is_instead_of_a_false_name_is_told() -> None:
+    shown, _ = checker().without_faults("Use `@retri` [1].\n\n```py\n@retry(tims=3)\n@step\n```\n")
+    assert "(Something that is not in Metaflow is left out. There is `@retry(times: int" in shown
+    assert "it uses what is not in Metaflow. There is `@retry(times: int" in shown
+    assert "retri`" not in shown
 
 
 def test_the_lines_around_what_is_taken_out_stay_apart() -> None:
@@ -107,8 +114,8 @@ def test_the_lines_around_what_is_taken_out_stay_apart() -> None:
         "Wait [1]. Use `@gpu_pool` [2].\n\n```py\ncurrent.a\ncurrent.b\ncurrent.c\n```\n\nDone.\n"
     )
     shown, checks = checker().without_faults(text)
-    assert shown.startswith("Wait [1]. \n\n(A code example is left out: `current` has no `a`")
-    assert " and 1 more.)\n\nDone.\n" in shown
+    assert shown.startswith("Wait [1]. \n\n(A code example is left out: it uses what is not")
+    assert ")\n\nDone.\n" in shown
     assert len(checks) == 4
 
 
@@ -124,7 +131,7 @@ def test_what_is_left_has_no_fault() -> None:
         "```bash\npython flow.py run --max-wrkers 3\n```\n\n| a | `@nope` |\n|---|---|\n| b | c |\n"
     )
     shown, checks = checker().without_faults(text)
-    body = shown.partition("Left out")[0].replace("(A code", "\n(A code")
+    body = shown.partition("(Something")[0].replace("(A code", "\n(A code")
     kept = [line for line in body.splitlines() if not line.startswith("(A code example")]
     assert faults("\n".join(kept)) == []
     assert len(checks) >= 4

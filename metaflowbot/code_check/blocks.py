@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from metaflowbot.code_check.faults import Fault
-from metaflowbot.code_check.shell import is_command
+from metaflowbot.code_check.shell import is_command, spelt
 from metaflowbot.markdown import Segment, segments, tokens
 
 PYTHON, SHELL = "python", "shell"
@@ -50,10 +50,16 @@ _DENIED_BEHIND = re.compile(
     r"|(?:was|were|has been|have been) (?:removed|renamed|dropped)|no longer|never existed)",
     re.I,
 )
-# Of so many faults a block's line tells.
+# So many things that there are instead a block's line tells.
 _TOLD = 2
 _BOUND = re.compile(r"^[ \t>]*(?:async )?(?:def|class) (\w+)", re.M)
 _IMPORTED = re.compile(r"^[ \t>]*from (?!metaflow\b)[\w.]+ import \(?([\w, \t]+)", re.M)
+_PARAMETER = re.compile(
+    r"\b(?:Parameter|IncludeFile|Config)\(\s*(?:name\s*=\s*)?[\"'](\w[\w-]*)"
+    r"|^[ \t>]*(\w+)\s*=\s*(?:Parameter|IncludeFile|Config)\(",
+    re.M,
+)
+_OPTION_NAME = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 _ASSIGNED = re.compile(r"^[ \t>]*([A-Za-z_]\w*) *(?::[^=\n]+)?=(?!=)", re.M)
 
 
@@ -123,9 +129,19 @@ def _inline_language(code: str) -> str:
 
 @lru_cache(maxsize=64)  # the text that an answer is written from is asked for each sentence
 def names_bound(text: str) -> frozenset[str]:
-    """What the code in a text defines, or imports from elsewhere than Metaflow."""
+    """What the code in a text defines, or imports from elsewhere than Metaflow.
+
+    The parameters of a flow are options, such as '--learning-rate'.
+    """
     imported = re.findall(r"\w+", " ".join(_IMPORTED.findall(text)))
-    return frozenset({*_BOUND.findall(text), *imported})
+    parameters = (spelt(f"--{one or other}") for one, other in _PARAMETER.findall(text))
+    return frozenset({*_BOUND.findall(text), *imported, *parameters})
+
+
+@lru_cache(maxsize=64)
+def options_in(text: str) -> frozenset[str]:
+    """The options that a text names: where code is written from it, they are a flow's own."""
+    return frozenset(map(spelt, _OPTION_NAME.findall(text)))
 
 
 def variables_bound(code: str) -> frozenset[str]:
@@ -148,12 +164,13 @@ def _command_of(line: str) -> str:
 def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> str:
     """The text with each fence that has a fault replaced, and each such sentence taken out.
 
-    What was wrong with the sentences is told below the text, a line each.
+    Below the text stands what there is instead. What is false is not named: who skims an answer
+    would take it along.
     """
     wrong: dict[int, list[Fault]] = {}
     for piece, faults in found:
         wrong.setdefault(piece.segment.start, []).extend(faults)
-    parts, told = [], []
+    parts, told, is_cut = [], [], False
     for segment in segments(markdown):
         faults = wrong.get(segment.start, [])
         if not faults:
@@ -162,12 +179,16 @@ def without(markdown: str, found: Sequence[tuple[Piece, Sequence[Fault]]]) -> st
             parts.append(_replaced(segment, faults))
         else:
             parts.append(_left_of(segment))
-            told += [f"- {fault}" for fault in faults]
+            told += [f" There is `{fault.instead}`." for fault in faults if fault.instead]
+            is_cut = True
     text, behind = "".join(parts), markdown[len(markdown.rstrip()) :]
-    notes = "\n".join(dict.fromkeys(told))
-    if not told:
+    if not is_cut:
         return text
-    return f"{text.rstrip()}\n\nLeft out, because it is not in Metaflow:\n{notes}".lstrip() + behind
+    notes = "".join(dict.fromkeys(told))
+    return (
+        f"{text.rstrip()}\n\n(Something that is not in Metaflow is left out.{notes})".lstrip()
+        + behind
+    )
 
 
 def _left_of(segment: Segment) -> str:
@@ -180,7 +201,7 @@ def _left_of(segment: Segment) -> str:
 def _replaced(segment: Segment, faults: Sequence[Fault]) -> str:
     indent = segment.text[: len(segment.text) - len(segment.text.lstrip())]
     behind = segment.text[len(segment.text.rstrip()) :]
-    reasons = list(dict.fromkeys(map(str, faults)))
-    more = [f"and {len(reasons) - _TOLD} more"] if len(reasons) > _TOLD else []
-    why = "; ".join([*reasons[:_TOLD], *more])
-    return f"{indent}(A code example is left out: {why}.){behind}"
+    there = dict.fromkeys(f"`{fault.instead}`" for fault in faults if fault.instead)
+    instead = f" There is {' and '.join([*there][:_TOLD])}." if there else ""
+    why = f"it uses what is not in Metaflow.{instead}"
+    return f"{indent}(A code example is left out: {why}){behind}"

@@ -14,6 +14,7 @@ from metaflowbot.code_check.blocks import (
     commands_in,
     language_of,
     names_bound,
+    options_in,
     pieces,
     variables_bound,
     without,
@@ -23,7 +24,7 @@ from metaflowbot.code_check.flows import whole_flows
 from metaflowbot.code_check.fragments import parse
 from metaflowbot.code_check.metaflow_process import MetaflowProcess
 from metaflowbot.code_check.python import python_faults
-from metaflowbot.code_check.shell import command_faults, option_faults
+from metaflowbot.code_check.shell import ANY_OPTION, command_faults, option_faults
 from metaflowbot.code_check.values import Names
 from metaflowbot.metaflow_api import MetaflowAPI
 
@@ -46,8 +47,8 @@ class CodeChecker:
     """Holds code against the API and the rules of the installed Metaflow. Thread-safe.
 
     `context` is, wherever it is taken, text that the code was written from: what that defines,
-    such as people's own decorators, is no fault. Nothing that is checked is run. `api` is the
-    table that code is held against.
+    such as people's own decorators, is no fault; without any, any option may be a flow's own.
+    Nothing that is checked is run. `api` is the table that code is held against.
     """
 
     def __init__(self, api: MetaflowAPI) -> None:
@@ -82,7 +83,8 @@ class CodeChecker:
         checked, nor are lines that can't be read.
         """
         kind = language_of(language, code)
-        return tuple(self._faults(code, kind, names_bound(context))) if kind else ()
+        known = _known(context)
+        return tuple(self._faults(code, kind, known)) if kind else ()
 
     def check_markdown(self, text: str, context: str = "") -> tuple[BlockFaults, ...]:
         """The faults of every fence and of every inline piece of code that names Metaflow's.
@@ -106,7 +108,7 @@ class CodeChecker:
         return (without(text, found), tuple(dict.fromkeys(checks))) if found else (text, ())
 
     def _found(self, text: str, context: str) -> Iterator[tuple[Piece, tuple[Fault, ...]]]:
-        known = names_bound(text) | names_bound(context)
+        known = names_bound(text) | _known(context)
         for piece in pieces(text):
             if faults := tuple(self._piece_faults(piece, known)):
                 yield piece, faults
@@ -147,3 +149,9 @@ class CodeChecker:
                 what = f"Metaflow {self.version} reads no variable `{name}`"
                 instead = nearest(name, self.api.variables, _ALIKE)
                 yield Fault(number, what, instead, (number, number))
+
+
+def _known(context: str) -> frozenset[str]:
+    """The names that stand for something else than Metaflow's, as far as a context tells."""
+    own = options_in(context) if context else frozenset((ANY_OPTION,))
+    return names_bound(context) | own

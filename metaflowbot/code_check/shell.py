@@ -23,6 +23,8 @@ _SCRIPT = re.compile(r".*\.py$|.*flow$", re.I)
 _OWN_SCRIPT = re.compile(r"(?:[\w./~-]*/)?[\w-]+\.py")
 _RUNNERS = frozenset("uv uvx run poetry pipenv pixi conda time nohup sudo exec env".split())
 _HELP = frozenset({"--help", "-h", "--version"})
+ANY_OPTION = "--…"
+"""Stands among known names for whatever a flow that nobody sees may have for parameters."""
 _SLIP = 0.8
 _ALIKE = 0.6
 # Environments of extensions.
@@ -38,6 +40,11 @@ class _Line:
     words: list[str]
 
 
+def spelt(option: str) -> str:
+    """An option with dashes, as which Metaflow takes it as well."""
+    return option.replace("_", "-")
+
+
 def is_command(line: str) -> bool:
     """Whether a line of text calls a flow or `metaflow`."""
     words = _words(_PROMPT.sub("", line))
@@ -49,7 +56,8 @@ def command_faults(
 ) -> Iterator[Fault]:
     """The faults of a shell text; () for a shell of which Metaflow's commands are unknown.
 
-    `known` are names that stand for something else than Metaflow's, such as own decorators.
+    `known` are names that stand for something else than Metaflow's, such as own decorators, and
+    the options of own parameters.
     """
     for line in _lines(code):
         for words in _simple(line.words):
@@ -213,8 +221,11 @@ class _Reading:
             values = " …" * before.values
             yield f"`{name}` goes before `{path[1][0]}`", f"python flow.py {name}{values} {spoken}"
             return
+        if current.takes_parameters and spelt(name) in self.known:
+            return
+        is_own = current.takes_parameters and ANY_OPTION in self.known
         like = nearest(name, list(current.options), _SLIP if current.takes_parameters else _ALIKE)
-        if like or not current.takes_parameters:
+        if like or not is_own:
             of = f"`{spoken}`" if spoken else f"the command line of a {self.program}"
             yield f"{of} has no option `{name}` in Metaflow {self.names.api.version}", like
 
