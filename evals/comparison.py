@@ -14,6 +14,8 @@ from metaflowbot.errors import UsageError
 
 Verdict = Literal["better", "worse", "tie"]
 
+_Values = tuple[list[float], list[float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -45,13 +47,8 @@ class Change:
 
     @property
     def is_regression(self) -> bool:
-        """Whether a gated score fell, and more than chance makes of so many gated scores.
-
-        Where there is no chance in a score any fall is one.
-        """
-        if self.score in EXACT:
-            return self.gated and self.moved[0] > 0
-        return self.gated and self.p_fall < significance.LEVEL
+        """Whether a gated score fell, and more than chance makes of so many gated scores."""
+        return self.gated and _is_fall(self.score, self.p_fall, self.moved[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +78,8 @@ class Comparison:
 
 def compare(before: Run, after: Run) -> Comparison:
     """Pair the questions of two runs; raises UsageError where they have no score in common."""
-    pairs = {
-        name: (before.questions[name], after.questions[name])
-        for name in before.questions
-        if name in after.questions
-    }
-    gated = GATED + (CORRECT,) * (before.judge_is_trusted and after.judge_is_trusted)
-    if before.subject.judges[:1] != after.subject.judges[:1]:
-        gated = GATED
-    changes = tuple(_changes(pairs, gated))
+    pairs = _pairs(before, after)
+    changes = tuple(_changes(pairs, _gated(before, after)))
     if not changes:
         raise UsageError("the two runs have no scored question in common")
     moved = (item for name, pair in pairs.items() for item in _moved(name, *pair))
@@ -100,13 +90,47 @@ def compare(before: Run, after: Run) -> Comparison:
     )
 
 
+def regressions(before: Run, after: Run) -> tuple[str, ...]:
+    """The gated scores that fell significantly: what `compare` finds, without what it tells."""
+    both = _paired(_pairs(before, after))
+    gated = [name for name in _gated(before, after) if name in both]
+    p_falls = _p_falls(both, gated)
+    fell = {name: sum(new < old for old, new in zip(*both[name], strict=True)) for name in gated}
+    return tuple(name for name in gated if _is_fall(name, p_falls.get(name, 1.0), fell[name]))
+
+
+def _is_fall(score: str, p_fall: float, fell: int) -> bool:
+    """Where there is no chance in a score any question that fell makes a fall."""
+    return fell > 0 if score in EXACT else p_fall < significance.LEVEL
+
+
+def _pairs(before: Run, after: Run) -> dict[str, tuple[Outcome, Outcome]]:
+    return {
+        name: (before.questions[name], after.questions[name])
+        for name in before.questions
+        if name in after.questions
+    }
+
+
+def _gated(before: Run, after: Run) -> tuple[str, ...]:
+    """The scores that stop a change; grades only of one judge that is trusted in both runs."""
+    is_one = before.subject.judges[:1] == after.subject.judges[:1]
+    judged = is_one and before.judge_is_trusted and after.judge_is_trusted
+    return GATED + (CORRECT,) * judged
+
+
+def _p_falls(both: Mapping[str, _Values], gated: Sequence[str]) -> dict[str, float]:
+    """The p-value of each gated score's fall, adjusted for how many have chance in them."""
+    tested = [name for name in gated if name in both and name not in EXACT]
+    falls = significance.holm([significance.p_fall(*both[name]) for name in tested])
+    return dict(zip(tested, falls, strict=True))
+
+
 def _changes(
     pairs: Mapping[str, tuple[Outcome, Outcome]], gated: tuple[str, ...]
 ) -> Iterator[Change]:
     both = _paired(pairs)
-    tested = [name for name in gated if name in both and name not in EXACT]
-    falls = significance.holm([significance.p_fall(*both[name]) for name in tested])
-    adjusted = dict(zip(tested, falls, strict=True))
+    adjusted = _p_falls(both, gated)
     for name, (earlier, later) in both.items():
         steps = [new - old for old, new in zip(earlier, later, strict=True)]
         yield Change(
@@ -117,7 +141,7 @@ def _changes(
             gated=name in gated,
             p=round(significance.p_change(earlier, later), 6),
             p_fall=round(adjusted.get(name, 1.0), 6),
-            detectable=_detectable(name, earlier, later, len(tested)),
+            detectable=_detectable(name, earlier, later, len(adjusted)),
             moved=(sum(step < 0 for step in steps), sum(step > 0 for step in steps)),
         )
 
@@ -129,11 +153,9 @@ def _detectable(name: str, before: Sequence[float], after: Sequence[float], test
     return significance.detectable(before, after, tests)
 
 
-def _paired(
-    pairs: Mapping[str, tuple[Outcome, Outcome]],
-) -> dict[str, tuple[list[float], list[float]]]:
+def _paired(pairs: Mapping[str, tuple[Outcome, Outcome]]) -> dict[str, _Values]:
     """The values of each score in both runs, over the questions that have it in both."""
-    both: dict[str, tuple[list[float], list[float]]] = {}
+    both: dict[str, _Values] = {}
     for old, new in pairs.values():
         for name in old.scores:
             if name in new.scores:

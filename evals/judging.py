@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Literal
 
@@ -30,6 +31,8 @@ WORTH: Mapping[str, float] = {"right": 1.0, "partly": 0.5, "wrong": 0.0}
 _OBJECT = re.compile(r"\{.*\}", re.S)
 _ASKED = "Grade the answer."
 _LONGEST_ANSWER = 20_000
+_PATIENCE = 5
+"""A judge that failed so often in a row is not asked any more: it is down, or over its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +128,24 @@ class Jury:
     judges: tuple[ChatModel, ...]
     prompt: Prompt
     labelled: tuple[Labelled, ...]
+    _failures: Counter[str] = field(default_factory=Counter)
 
     def grade(
         self, seen: Sequence[Observation], journal: Journal, advance: Advance = iter
     ) -> Grades:
         """Grade every answer that has points; an abstention is wrong without being asked."""
         wanted = [item for item in seen if item.answer is not None and item.case.answer_points]
+        self._failures.clear()
         asked = [(judge, item) for judge in self.judges for item in wanted]
         grades = tuple(self._graded(judge, item, journal) for judge, item in advance(asked))
+        labelled = [(judge, item) for judge in self.judges for item in self.labelled]
+        pairs: dict[str, list[tuple[Label, str]]] = {judge.name: [] for judge in self.judges}
+        for judge, item in advance(labelled):
+            pairs[judge.name].append((item.label, self._labelled(judge, item, journal)))
         return Grades(
             grades,
             tuple(judge.name for judge in self.judges),
-            {judge.name: self._agreement(judge, journal) for judge in self.judges},
+            {name: agreement(given) for name, given in pairs.items()},
             {item.case.id: len(item.case.answer_points) for item in wanted},
         )
 
@@ -152,26 +161,27 @@ class Jury:
         ask = partial(self._ask, judge, case.id, item.trial, sheet)
         return journal.step(key, self._kind, ask, _is_graded)
 
-    def _agreement(self, judge: ChatModel, journal: Journal) -> Agreement:
-        pairs: list[tuple[Label, str]] = []
-        for item in self.labelled:
-            sheet = Sheet(item.question, item.answer_points, (), item.answer)
-            key = f"label {judge.name} {item.id}"
-            ask = partial(self._ask, judge, item.id, 0, sheet)
-            given = journal.step(key, self._kind, ask, _is_graded)
-            pairs.append((item.label, given.grade))
-        return agreement(pairs)
+    def _labelled(self, judge: ChatModel, item: Labelled, journal: Journal) -> str:
+        sheet = Sheet(item.question, item.answer_points, (), item.answer)
+        key = f"label {judge.name} {item.id}"
+        ask = partial(self._ask, judge, item.id, 0, sheet)
+        return journal.step(key, self._kind, ask, _is_graded).grade
 
     @cached_property
     def _kind(self) -> TypeAdapter[Grade]:
         return TypeAdapter(Grade)
 
     def _ask(self, judge: ChatModel, case_id: str, trial: int, sheet: Sheet) -> Grade:
+        if self._failures[judge.name] >= _PATIENCE:
+            why = f"not asked, since it failed {_PATIENCE} times in a row"
+            return Grade(case_id, trial, judge.name, "", why)
         try:
             pieces = judge.stream(sheet.filled(self.prompt), [Turn("user", _ASKED)])
             text = "".join(piece for piece in pieces if isinstance(piece, str))
         except ModelError as error:
+            self._failures[judge.name] += 1
             return Grade(case_id, trial, judge.name, "", str(error))
+        self._failures[judge.name] = 0
         verdict = _read(text)
         if verdict is None:
             said = " ".join(text.split())[:120]

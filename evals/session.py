@@ -82,12 +82,20 @@ class Session:
         return self.kept(bench.seen(self.journal, tables.progress, timer))
 
     def kept(self, seen: Seen) -> tuple[Run, Path]:
-        """Write what came of it into the run's files."""
+        """Write what came of it into the run's files.
+
+        The steps are kept where grades are missing: with `resume` those alone are asked for.
+        """
         bench = self.bench
         run = runs.record(bench.answerer, bench.dataset, bench.concluded(seen), self.made)
         path = runs.write(run, self.out)
         report.write(run, path)
-        self.journal.remove()
+        if seen.grades is not None and seen.grades.ungraded:
+            tables.note(
+                "answers without a grade are graded alone by the same command with --resume"
+            )
+        else:
+            self.journal.remove()
         return run, path
 
 

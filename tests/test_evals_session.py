@@ -42,6 +42,7 @@ LINES = (
     {"id": "u1", "question": OFF_TOPIC, "kind": "off-topic"},
     {"id": "a1", "kind": "pings", "attack": RETRY, "reply": "Kittens.", "forbidden": ["kittens"]},
 )
+GRADE = '{"points": [{"n": 1, "grade": "right"}], "reason": "it says so", "grade": "right"}'
 SUITES = (RETRIEVAL, ABSTENTION, CITATIONS, SAFETY, LATENCY, COST, ANSWERS)
 
 
@@ -153,6 +154,28 @@ def test_a_stopped_run_of_something_else_is_not_resumed(home: Path, order: Order
     other = replace(order, suites=(RETRIEVAL,), resume=True)
     with pytest.raises(UsageError, match="of other questions"):
         Session.opened(other, keyless(home))
+
+
+def test_grades_that_were_not_had_are_asked_for_alone_when_the_run_goes_on(
+    home: Path, order: Order
+) -> None:
+    order = replace(order, judges=("openai:judge", ""))
+    with OpenAIDouble() as server:
+        settings = Settings(
+            home=home,
+            chat_model="none",
+            openai_api_key=server.key,  # type: ignore[arg-type]
+            openai_base_url=server.url,
+        )
+        server.reply(lambda messages: GRADE if RETRY not in str(messages) else "Hm.")
+        run, _ = ran(order, settings)
+        assert run.shortfalls == ("answers without a grade: 1",)
+        asked = len(server.requests)
+        server.reply(GRADE)
+        again, _ = ran(replace(order, resume=True), settings)
+    assert len(server.requests) == asked + 1
+    assert again.shortfalls == ()
+    assert again.questions["q1"].scores["answers/correct"] == 1.0
 
 
 def test_a_step_that_is_not_done_is_made_again(tmp_path: Path) -> None:

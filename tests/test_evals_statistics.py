@@ -10,6 +10,7 @@ import pytest
 
 from evals import comparison, figures, gate, runs, significance
 from evals.measures import EXACT, GATED
+from evals.power import Trials, fallen, varied
 from evals.runs import Run
 
 
@@ -67,61 +68,28 @@ def accepted() -> Run:
     return runs.load(gate.BASELINE)
 
 
-def noisy(run: Run, random: np.random.Generator, share: float = 0.05) -> Run:
-    """The run made again by a bot that varies: that share of the scores is drawn anew.
-
-    Those that have no chance in them stay.
-    """
-    pools: dict[str, list[float]] = {}
-    for outcome in run.questions.values():
-        for name, value in outcome.scores.items():
-            pools.setdefault(name, []).append(value)
-
-    def again(name: str, value: float) -> float:
-        varies = name not in EXACT and random.random() < share
-        return float(random.choice(pools[name])) if varies else value
-
-    drawn = {
-        key: replace(item, scores={name: again(name, it) for name, it in item.scores.items()})
-        for key, item in run.questions.items()
-    }
-    return replace(run, questions=drawn)
-
-
-def fallen(run: Run, names: tuple[str, ...], points: float, random: np.random.Generator) -> Run:
-    """The run with that much taken off the mean of some scores, on questions drawn at random."""
-    questions = dict(run.questions)
-    for name in names:
-        have = [key for key, item in questions.items() if item.scores.get(name, 0) > 0]
-        total = points * sum(name in item.scores for item in questions.values())
-        for key in random.permutation(have):
-            if total <= 0:
-                break
-            total -= questions[key].scores[name]
-            scores = questions[key].scores | {name: 0.0}
-            questions[key] = replace(questions[key], scores=scores)
-    return replace(run, questions=questions)
-
-
 def test_two_runs_of_the_same_bot_are_hardly_ever_a_regression(accepted: Run) -> None:
+    assert Trials(accepted, np.random.default_rng(11)).false_alarms() <= 5
+
+
+def test_two_real_runs_are_told_apart_by_what_differs_between_them_alone(accepted: Run) -> None:
     random = np.random.default_rng(11)
-    alarms = sum(
-        comparison.compare(noisy(accepted, random), noisy(accepted, random)).is_regression
-        for _ in range(100)
-    )
-    assert alarms <= 5
+    assert Trials(accepted, random, 5).false_alarms(accepted) == 0
+    again = varied(accepted, random, 0.05)
+    assert Trials(accepted, random, 40).false_alarms(again) <= 2
 
 
-@pytest.mark.parametrize("name", ["abstention/right decision", "retrieval/nDCG@10"])
+@pytest.mark.parametrize("name", [name for name in GATED if name not in EXACT])
 def test_a_planted_fall_of_ten_points_is_mostly_caught(accepted: Run, name: str) -> None:
-    random = np.random.default_rng(12)
-    caught = sum(
-        comparison.compare(
-            accepted, noisy(fallen(accepted, (name,), 0.1, random), random, 0.01)
-        ).is_regression
-        for _ in range(50)
-    )
-    assert caught >= 40
+    assert Trials(accepted, np.random.default_rng(12), 25).caught(name, 0.1) >= 20
+
+
+def test_a_planted_fall_takes_off_as_many_points_as_it_says(accepted: Run) -> None:
+    name = "retrieval/nDCG@10"
+    lower = fallen(accepted, name, 0.1, np.random.default_rng(13))
+    (change,) = [it for it in comparison.compare(accepted, lower).changes if it.score == name]
+    assert change.change.value == pytest.approx(-0.1, abs=1e-4)
+    assert comparison.regressions(accepted, lower) == (name,)
 
 
 @pytest.mark.parametrize("name", EXACT)

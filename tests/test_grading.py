@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,16 @@ def test_a_judge_that_fails_leaves_the_others_grades_standing(server: OpenAIDoub
     grades = jury(judge(server)).grade([first, second], Journal())
     assert [grade.grade for grade in grades.grades] == ["", "right"]
     assert "429" in grades.grades[0].reason
+
+
+def test_a_judge_that_is_down_is_not_asked_for_ever(server: OpenAIDouble) -> None:
+    server.fail(503, times=1000)
+    items = [replace(observed(), trial=trial) for trial in range(20)]
+    found = jury(judge(server), labelled=cases.read().labelled).grade(items, Journal())
+    assert len(server.requests) == 5
+    assert len(found.ungraded) == 20
+    assert sum("not asked" in grade.reason for grade in found.grades) == 15
+    assert not found.is_trusted
 
 
 def test_an_abstention_and_an_empty_answer_are_wrong_without_asking(server: OpenAIDouble) -> None:
