@@ -216,6 +216,12 @@ class Bot:
         asked = Handed(answer_id, answer.question, *astuple(asking))
         return self._store.escalations.open(asked.escalation(person, reasons, datetime.now(UTC)))
 
+    def hand_on(self, answer_id: str, person: str) -> Escalation:
+        """As `escalate`, for who knows the answer alone: its record says who asked, and where."""
+        asked = self._store.escalations.asked(answer_id)
+        asking = Asking(asked.asker, asked.channel, asked.thread, asked.message)
+        return self.escalate(asking, answer_id, person)
+
     def escalate_due(
         self, rules: Trenches, is_watched: Callable[[str], bool]
     ) -> tuple[Escalation, ...]:

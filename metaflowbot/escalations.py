@@ -108,6 +108,22 @@ class Escalations:
             )
         return _to_escalation(row)
 
+    def of_answer(self, answer_id: str) -> Escalation | None:
+        """The escalation of that answer itself; None where there is none."""
+        found = sa.select(ESCALATIONS).where(ESCALATIONS.c.answer_id == answer_id)
+        with self._begin() as connection:
+            row = connection.execute(found).first()
+        return _to_escalation(row) if row else None
+
+    def asked(self, answer_id: str) -> Handed:
+        """The question of an answer, with who asked it and where; raises NotFoundError."""
+        found = sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)
+        with self._begin() as connection:
+            row = connection.execute(found).first()
+        if row is None:
+            raise NotFoundError(f"there is no answer {answer_id!r}")
+        return _to_handed(row)
+
     def all(self, states: tuple[State, ...] = ()) -> tuple[Escalation, ...]:
         """The escalations in these states (() means in any), oldest first."""
         wanted = sa.select(ESCALATIONS)
@@ -297,5 +313,9 @@ def _to_candidate(row: sa.Row[Any]) -> Candidate:
         down_voted=row.verdict == "down",
         hours=(_now() - row.asked_at).total_seconds() / 3600,
     )
-    asked = Handed(row.id, row.question, row.person, row.channel, row.thread, row.message)
-    return Candidate(asked, facts)
+    return Candidate(_to_handed(row), facts)
+
+
+def _to_handed(row: sa.Row[Any]) -> Handed:
+    """Of a row of ANSWERS."""
+    return Handed(row.id, row.question, row.person, row.channel, row.thread, row.message)

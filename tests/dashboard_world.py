@@ -21,7 +21,7 @@ from metaflowbot.forgetting import Files
 from metaflowbot.index import Index
 from metaflowbot.retrieve import Retriever
 from metaflowbot.settings import Settings
-from metaflowbot.store import Store
+from metaflowbot.store import MAX_ATTEMPTS, Store
 from metaflowbot.threads import SeenThread
 from metaflowbot.web.app import build
 from tests.conftest import WordEmbedding
@@ -104,7 +104,7 @@ class World:
     def give_up_on(self, key: str) -> None:
         store = self.parts.store
         store.receive(key, "question", {})
-        for _ in range(9):
+        for _ in range(MAX_ATTEMPTS + 1):
             if (item := store.claim(0.0)) is None or item.dead:
                 break
             store.release(item.key, error="the model did not answer", retry_in=-1)

@@ -237,7 +237,15 @@ def test_a_case_without_a_document_is_refused_and_nothing_is_lost(desk: World) -
 
 
 @pytest.mark.parametrize(
-    "path", ["feedback", "threads", "knowledge/activate", "knowledge/roll-back", "inbox/retry"]
+    "path",
+    [
+        "feedback",
+        "threads",
+        "escalations",
+        "knowledge/activate",
+        "knowledge/roll-back",
+        "inbox/retry",
+    ],
 )
 def test_a_form_of_another_browser_or_none_of_ours_changes_nothing(desk: World, path: str) -> None:
     with desk.client("") as other:
@@ -260,6 +268,25 @@ def test_a_form_that_another_site_sends_is_refused(desk: World) -> None:
         token = token_in(client.get("/dashboard/knowledge").text)
         sent = client.post("/dashboard/inbox/retry", data={"token": token}, headers=headers)
     assert sent.status_code == 403
+
+
+def test_a_question_is_handed_to_people_once_by_its_reader_or_by_a_maintainer(
+    desk: World,
+) -> None:
+    first, second = desk.ask(OFF_TOPIC), desk.ask(RETRY)
+    with desk.client() as client:
+        for _ in range(2):
+            assert client.post(f"/api/answers/{first}/escalate").status_code == 204
+        assert client.post("/api/answers/nowhere/escalate").status_code == 404
+        assert client.get(f"/api/answers/{second}").json()["escalation"] is None
+        done = client.post("/dashboard/escalations", data={"answer_id": second})
+        assert done.headers["location"].endswith(f"dashboard/questions/{second}?done=handed")
+        found = client.get(f"/api/answers/{second}").json()["escalation"]
+    assert found == {"state": "open", "text": "", "url": ""}
+    assert [each.answer_id for each in desk.parts.store.escalations.all()] == [first, second]
+    (entry,) = desk.parts.store.record.entries()
+    assert entry.action == "handed a question to people"
+    assert "Handed to people" in text_of(desk, f"/questions/{second}")
 
 
 def test_a_thread_is_ruled_on_and_read_again(desk: World) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from metaflowbot.escalation import Solution
 from tests.dashboard_world import HOSTILE, REASON, TOKEN, World, world
 from tests.small_index import OFF_TOPIC, RETRY
 from tests.test_web_page import ARGUMENTS, CHROMIUM
@@ -135,6 +136,44 @@ def test_a_shared_answer_opens_and_the_conversation_goes_on(page: Page, desk: Wo
     page.keyboard.press("Enter")
     expect(page.locator(".turn")).to_have_count(2)
     expect(page.locator("footer").last).to_be_visible()
+
+
+def test_who_finds_nothing_asks_a_human_whose_answer_stands_behind_the_same_link(
+    page: Page, desk: World
+) -> None:
+    question = f"{OFF_TOPIC} {page.viewport_size}"
+    page.goto(desk.address)
+    page.get_by_label("Your question").fill(question)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Ask a human").click()
+    expect(page.get_by_text("A maintainer will look at it")).to_be_visible()
+    store, bot = desk.parts.store, desk.parts.bot
+    escalation = next(it for it in store.escalations.all() if it.question == question)
+    page.goto(f"{desk.address}/answers/{escalation.answer_id}")
+    expect(page.get_by_text("A maintainer will look at it")).to_be_visible()
+    expect(page.get_by_role("button", name="Ask a human")).to_be_hidden()
+    bot.claim(escalation.id, "cli:max")
+    bot.solve(escalation.id, Solution("Feed it <b>daily</b>: `flour`."), "cli:max")
+    page.reload()
+    expect(page.get_by_role("heading", name="A maintainer answered")).to_be_visible()
+    expect(page.locator(".human-answer .prose")).to_have_text("Feed it <b>daily</b>: flour.")
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_a_shared_answer_fits_its_window_and_wide_ones_have_sources_beside_it(
+    chromium: Browser, desk: World, width: int
+) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 844})
+    context.set_extra_http_headers({"Authorization": f"Bearer {TOKEN}"})
+    page = context.new_page()
+    page.goto(f"{desk.address}/answers/{desk.ask(RETRY)}")
+    sources, text = (page.locator(".sources"), page.locator("[data-part=text]"))
+    expect(sources).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    beside, beneath = sources.bounding_box(), text.bounding_box()
+    assert beside and beneath
+    assert (beside["x"] >= beneath["x"] + beneath["width"]) == (width == 1280)
+    context.close()
 
 
 def test_a_link_to_an_answer_is_copied(chromium: Browser, desk: World) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Api:
-    """The three /api routes over one bot. Endpoints are sync: FastAPI runs them in threads."""
+    """The /api routes over one bot. Endpoints are sync: FastAPI runs them in threads."""
 
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
@@ -55,6 +55,7 @@ class Api:
         post("/ask", self.ask, responses=responses(AnswerShape, 429))
         rated = responses(None, 404)
         post("/answers/{answer_id}/feedback", self.rate, status_code=204, responses=rated)
+        post("/answers/{answer_id}/escalate", self.escalate, status_code=204, responses=rated)
         return router
 
     def search(self, body: SearchBody) -> JSONResponse:
@@ -78,6 +79,10 @@ class Api:
 
     def rate(self, request: Request, answer_id: Text, body: FeedbackBody) -> Response:
         self._bot.rate(Feedback(answer_id, rater(request), body.verdict, body.reason or ""))
+        return Response(status_code=204)
+
+    def escalate(self, request: Request, answer_id: Text) -> Response:
+        self._bot.hand_on(answer_id, rater(request))
         return Response(status_code=204)
 
     def _streamed(self, events: Iterator[AnswerEvent], request_id: str) -> Response:

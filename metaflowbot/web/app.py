@@ -160,7 +160,17 @@ class SharedAnswers:
 
     def values(self, answer_id: str) -> JSONResponse:
         answer = self._answer(answer_id)
-        return JSONResponse({"question": answer.question, **answer_json(answer)})
+        more = {"question": answer.question, "escalation": self._escalation(answer_id)}
+        return JSONResponse({**answer_json(answer), **more})
+
+    def _escalation(self, answer_id: str) -> dict[str, str] | None:
+        """What became of it with people; what they answered is told where there is no thread."""
+        found = self._store.escalations.of_answer(answer_id)
+        if found is None:
+            return None
+        said = found.solution.text if found.solution and not found.thread else ""
+        declined = found.history[-1].note if found.state == "declined" and not found.thread else ""
+        return {"state": found.state, "text": said or declined, "url": found.url}
 
     def show(self, request: Request, answer_id: str) -> Response:
         try:

@@ -31,6 +31,7 @@ class Changes:
     """The forms of the maintainers' pages."""
 
     def __init__(self, parts: Parts, settings: Settings, access: Access) -> None:
+        self._bot = parts.bot
         self._store = parts.store
         self._index = parts.index
         self._home = settings.home
@@ -41,6 +42,7 @@ class Changes:
         routes = {
             "/feedback": self.decide,
             "/threads": self.review,
+            "/escalations": self.hand_on,
             "/knowledge/activate": self.activate,
             "/knowledge/roll-back": self.roll_back,
             "/inbox/retry": self.retry,
@@ -84,6 +86,14 @@ class Changes:
         self._store.record.log(person, f"{verdict} a thread", key)
         self._note_change(key)
         return _back(request, "dashboard/threads", verdict, show=fields.get("show", "waiting"))
+
+    def hand_on(self, request: Request, fields: Fields) -> Response:
+        """Hand a question to people."""
+        person = self._person(request, fields)
+        answer_id = fields.get("answer_id", "")
+        escalation = self._bot.hand_on(answer_id, person)
+        self._store.record.log(person, "handed a question to people", escalation.id)
+        return _back(request, f"dashboard/questions/{escalation.answer_id}", "handed")
 
     def activate(self, request: Request, fields: Fields) -> Response:
         """Serve another generation of the index."""

@@ -115,14 +115,13 @@ class Dashboard:
         answer = self._store.answer(answer_id)
         if answer is None:
             raise NotFoundError(f"there is no answer {answer_id!r}")
-        escalated = [e for e in self._store.escalations.all() if e.answer_id == answer_id]
         return self._page(
             request,
             "question",
             answer=answer,
             origin=self._store.record.origin(answer_id),
             verdicts=self._store.record.verdicts(answer_id),
-            escalation=escalated[0] if escalated else None,
+            escalation=self._store.escalations.of_answer(answer_id),
             shared=self._store.record.may_be_shared(answer_id),
             is_indexed=self._is_indexed(),
         )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from metaflowbot.domain import Role, Verdict
+from metaflowbot.escalation import State
 
 Source = Literal["metaflow-docs", "metaflow-api", "labs", "slack", "github"]
 Sources = Annotated[list[Source] | None, Field(description="limits the search; none means all")]
@@ -93,8 +94,15 @@ class AnswerShape(BaseModel):
     notice: str
 
 
+class EscalationShape(BaseModel):
+    state: State
+    text: str = Field(description="what a maintainer answered; '' where a thread of Slack has it")
+    url: str = Field(description="the published write-up, '' before it")
+
+
 class SharedShape(AnswerShape):
     question: str
+    escalation: EscalationShape | None
 
 
 def responses(given: type[BaseModel] | None, *faults: int) -> dict[int | str, dict[str, Any]]:

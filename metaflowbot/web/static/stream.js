@@ -24,6 +24,11 @@ export async function rate(answerId, verdict, reason) {
   await post(`api/answers/${encodeURIComponent(answerId)}/feedback`, { verdict, reason });
 }
 
+/** Asks people to look at the question; asking again changes nothing. */
+export async function escalate(answerId) {
+  await post(`api/answers/${encodeURIComponent(answerId)}/escalate`, {});
+}
+
 /** The stored answer of a link that somebody shared, with its question. */
 export async function shared(answerId) {
   const response = await reach(() => fetch(at(`api/answers/${encodeURIComponent(answerId)}`)));

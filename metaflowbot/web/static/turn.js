@@ -2,7 +2,7 @@
 
 import { element, link, plain, render, safe } from "./markdown.js";
 import { mark } from "./preview.js";
-import { Fault, at, rate } from "./stream.js";
+import { Fault, at, escalate, rate } from "./stream.js";
 
 const STEPS = ["searching", "reading", "checking"];
 const SAID = {
@@ -10,6 +10,8 @@ const SAID = {
   reading: "Reading what was found",
   checking: "Checking the citations",
 };
+
+const HANDED = "A maintainer will look at it: their answer will stand behind this answer’s link.";
 
 export class Turn {
   /** `retry` is called when the reader asks again after a fault. */
@@ -63,6 +65,7 @@ export class Turn {
     this.part("footer").hidden = false;
     this.rating(answer.answer_id);
     this.sharing(answer.answer_id);
+    this.people(answer);
     this.settle(answer.abstained ? "Not found in the sources" : "The answer is there");
   }
 
@@ -109,6 +112,42 @@ export class Turn {
     });
   }
 
+  /** The way to people, and what they answered. `escalation` is there for a shared answer. */
+  people({ answer_id: answerId, abstained, escalation }) {
+    const button = this.part(".human");
+    this.handed = Boolean(escalation);
+    button.hidden = !abstained || this.handed;
+    button.addEventListener("click", async () => {
+      try {
+        await escalate(answerId);
+        button.hidden = this.handed = true;
+        this.handedOn(HANDED);
+      } catch (error) {
+        if (!(error instanceof Fault)) throw error;
+        this.handedOn(error.message);
+      }
+    });
+    if (escalation) this.answered(escalation);
+  }
+
+  handedOn(line) {
+    this.part(".handed").hidden = false;
+    this.part(".handed").textContent = line;
+  }
+
+  answered({ state, text, url }) {
+    const section = this.part(".human-answer");
+    if (!text && !url) {
+      this.handedOn(HANDED);
+      return;
+    }
+    section.hidden = false;
+    section.querySelector("h3").textContent =
+      state === "declined" ? "A maintainer wrote" : "A maintainer answered";
+    if (text) section.append(element("div", { class: "prose" }, render(text, () => null)));
+    if (url) section.append(element("p", {}, link(url, "The write-up")));
+  }
+
   rating(answerId) {
     const form = this.part(".reason");
     const buttons = [...this.root.querySelectorAll("[data-verdict]")];
@@ -131,6 +170,7 @@ export class Turn {
       button.addEventListener("click", async () => {
         const sent = await send(button.dataset.verdict, "");
         form.hidden = !sent || button.dataset.verdict === "up";
+        if (!form.hidden) this.part(".human").hidden = this.handed;
         if (form.hidden) return;
         form.querySelector("textarea").focus();
         form.scrollIntoView({ block: "nearest" });
