@@ -155,9 +155,20 @@ class Store:
             row = connection.execute(newest).first()
         return _to_answer(row) if row else None
 
-    def conversation(self, channel: str, thread: str) -> tuple[Turn, ...]:
-        """The questions and answers of a thread, oldest first; () for an unknown one."""
-        there = (ANSWERS.c.channel == channel) & (ANSWERS.c.thread == thread)
+    def conversation(
+        self, channel: str, thread: str = "", *, before: str = "", since: datetime | None = None
+    ) -> tuple[Turn, ...]:
+        """The questions and answers of a thread, '' for all of a channel's; () for none.
+
+        Oldest first. Only those of messages `before` that ts count, and those given `since` then.
+        """
+        there = ANSWERS.c.channel == channel
+        if thread:
+            there &= ANSWERS.c.thread == thread
+        if before:
+            there &= ANSWERS.c.message < before
+        if since:
+            there &= ANSWERS.c.asked_at >= since
         turns = sa.select(ANSWERS.c.question, ANSWERS.c.text).where(there)
         with self._begin() as connection:
             rows = connection.execute(turns.order_by(ANSWERS.c.asked_at)).all()

@@ -46,7 +46,7 @@ THREAD = Passage(
 
 
 class ScriptedBot:
-    """Answers by repeating the question, in two pieces, or does what a test puts in `does`."""
+    """Answers by repeating the question, in some pieces, or does what a test puts in `does`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -56,6 +56,7 @@ class ScriptedBot:
         self.does: Callable[[Answer], Answer] = lambda answer: answer
         self.thread: Hit | None = None
         self.before_piece: Callable[[int], object] = lambda n: None
+        self.pieces = 2
         self.escalated: list[tuple[Asking, str, str]] = []
         self.resolved: list[tuple[str, str, str, str]] = []
         self.forgotten: list[str] = []
@@ -79,10 +80,11 @@ class ScriptedBot:
                 generation="g1",
             )
         )
-        half = len(answer.text) // 2
-        for n, piece in enumerate((answer.text[:half], answer.text[half:])):
+        size = max(len(answer.text) // self.pieces, 1)
+        for n in range(self.pieces):
             self.before_piece(n)
-            yield Delta(piece)
+            end = None if n == self.pieces - 1 else (n + 1) * size
+            yield Delta(answer.text[n * size : end])
         yield Progress("checking")
         self._store.save_answer(answer, asking)
         yield answer
@@ -235,6 +237,11 @@ class World:
             metadata={"event_type": "metaflowbot_answer", "event_payload": payload},
         )
 
+    def modal(self, user: str = "") -> dict[str, Any]:
+        """What Ann (or another) has open, once it is."""
+        form: dict[str, Any] = until(lambda: self.slack.modal(user or self.ann))
+        return form
+
     def click(self, ts: str, action: str, user: str = "", value: Any = None) -> Any:
         """Ann (or another) presses a button under the newest answer in that thread."""
         reply = self.reply(ts)
@@ -273,7 +280,8 @@ def signed(secret: str, body: bytes, age: float = 0) -> dict[str, str]:
     }
 
 
-def until(condition: Callable[[], Any], seconds: float = 8) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
+    """The first truthy value of the condition; the time limit is for machines that are busy."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -319,7 +327,8 @@ def transport(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def world(tmp_path: Path, transport: str) -> Iterator[World]:
     store = Store.open(f"sqlite:///{tmp_path}/bot.db")
-    with SlackDouble() as slack:
+    # Slack's three seconds for an acknowledgement are no promise of a busy machine.
+    with SlackDouble(clock_scale=6) as slack:
         yield World(slack, store, transport)
     store.close()
 

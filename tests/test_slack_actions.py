@@ -88,8 +88,7 @@ def test_marking_resolved_asks_which_message_was_the_answer(maintained: World) -
     ts = asked(maintained)
     helped = maintained.say("use *@retry* on the step", thread=ts, user=maintained.bob)
     maintained.click(ts, RESOLVE_ACTION, maintained.mia)
-    modal = maintained.slack.modal(maintained.mia)
-    assert modal is not None
+    modal = maintained.modal(maintained.mia)
     options = modal["blocks"][0]["element"]["options"]
     assert [option["text"]["text"] for option in options] == [
         "My answer above",

@@ -22,6 +22,7 @@ def test_a_mention_is_answered_as_a_stream_with_steps_sources_and_buttons(live: 
     kinds = [block["type"] for block in reply["blocks"]]
     assert kinds == ["plan", "markdown", "container", "context", "context_actions", "actions"]
     assert reply["thread_ts"] == ts
+    assert reply["blocks"][0]["title"] == "Looked it up"
     steps = reply["blocks"][0]["tasks"]
     assert [(step["title"], step["status"]) for step in steps] == [
         ("Searching", "complete"),
@@ -107,8 +108,19 @@ def test_a_follow_up_carries_the_thread_as_its_history(live: World) -> None:
 
 def test_a_mention_without_a_question_is_told_how_to_ask(live: World) -> None:
     ts = live.say(f"<@{live.slack.bot_user_id}>")
-    assert "Ask me anything" in shown(live.reply(ts))
+    reply = live.reply(ts)
+    assert "Ask me anything" in shown(reply)
+    assert [block["type"] for block in reply["blocks"]] == ["markdown"]
     assert live.bot.asked == []
+
+
+def test_a_thread_is_never_linked_as_the_answer_to_itself(live: World) -> None:
+    ts = live.ask("how?")
+    live.reply(ts)
+    own = replace(THREAD, document_id=f"slack:ask-metaflow/{ts}")
+    live.bot.thread = Hit(1, 1.0, (own,))
+    live.ask("and again?", thread=ts)
+    assert "Asked before" not in shown(live.reply(ts, count=2))
 
 
 def test_a_redelivered_mention_is_answered_once(live: World) -> None:
@@ -173,6 +185,32 @@ def test_a_stream_that_slack_ended_after_five_minutes_is_replaced_by_the_whole_a
     assert "You asked: how? [1]." in shown(reply)
     assert len(live.replies(ts)) == 1
     assert live.calls("chat.update")
+
+
+def test_after_a_stream_broke_the_text_is_still_seen_while_it_is_written(
+    live: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("_APPEND_SECONDS", "_UPDATE_SECONDS"):
+        monkeypatch.setattr(f"metaflowbot.slack.writing.{pause}", 0.0)
+    seen: list[str] = []
+
+    def look(n: int) -> None:
+        if n == 1:
+            live.slack.advance(301)
+        if n == 3:
+            (_, reply) = live.slack.messages(live.channel)
+            seen.append(shown(reply))
+
+    words = "Some words to go on with. " * 20
+    live.bot.does = lambda answer: replace(answer, text=words)
+    live.bot.pieces = 4
+    live.bot.before_piece = look
+    ts = live.ask("how?")
+    reply = live.reply(ts)
+    assert len(seen[0]) > len(words) / 2
+    assert seen[0].endswith("…")
+    assert words.strip() in shown(reply)
+    assert len(live.replies(ts)) == 1
 
 
 @pytest.mark.parametrize("method", ["chat.appendStream", "chat.stopStream"])
@@ -240,7 +278,11 @@ def test_an_error_meant_for_people_is_told_in_its_own_line(live: World) -> None:
         raise IndexUnavailableError("there is no index: run metaflowbot ingest")
 
     live.bot.does = fail
-    assert "run metaflowbot ingest" in shown(live.reply(live.ask("how?")))
+    reply = live.reply(live.ask("how?"))
+    assert "run metaflowbot ingest" in shown(reply)
+    plan = reply["blocks"][0]
+    assert plan["title"] == "Could not look it up"
+    assert [task["status"] for task in plan["tasks"]] == ["complete", "error"]
 
 
 def test_any_other_error_is_a_kind_line_whose_number_is_in_the_log(

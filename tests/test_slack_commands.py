@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from metaflowbot.domain import Hit
 from metaflowbot.slack.commands import (
     ASK_ABOUT,
     FORGET_ACTION,
@@ -14,8 +15,8 @@ from metaflowbot.slack.commands import (
     SAVE_FAQ,
     TO_TRENCHES,
 )
-from metaflowbot.slack.rendering import SHARE_ACTION
-from tests.slack_world import World, shown, until
+from metaflowbot.slack.rendering import FEEDBACK_ACTION, SHARE_ACTION
+from tests.slack_world import THREAD, World, shown, until
 
 pytest_plugins = ["tests.slack_world"]
 
@@ -55,12 +56,43 @@ def test_a_command_is_answered_to_the_asker_alone_and_can_be_shared(live: World)
     for _ in range(2):
         live.slack.click(live.channel, answer.message["ts"], SHARE_ACTION, live.ann)
     (message,) = until(lambda: live.slack.messages(live.channel))
+    private(live, "You shared this answer already.")
     live.settle()
     assert "You asked: how do I retry?" in shown(message)
     assert message["metadata"]["event_payload"]["answer_id"] == "answer-1"
     assert len(live.slack.messages(live.channel)) == 1
     live.slack.react(live.channel, message["ts"], live.bob, "+1")
     until(lambda: [rated.verdict for rated in live.store.rated()] == ["up"])
+
+
+@pytest.mark.parametrize(
+    "text", ["forget about a step in a foreach?", "settings for memory?", "Ask escalate how?"]
+)
+def test_a_question_that_begins_like_a_command_is_a_question(live: World, text: str) -> None:
+    assert "Looking it up" in command(live, text)
+    private(live, f"You asked: {text.removeprefix('Ask ')}")
+    assert live.slack.modal(live.ann) is None
+
+
+def test_a_private_answer_links_the_thread_that_answered_it_and_can_be_rated(live: World) -> None:
+    live.bot.thread = Hit(1, 1.0, (THREAD,))
+    command(live, "ask how?")
+    answer = private(live, "**Asked before:** [An old thread](https://x.slack.com/t)")
+    value = "down:answer-1"
+    live.slack.click(live.channel, answer.message["ts"], FEEDBACK_ACTION, live.ann, value=value)
+    live.slack.submit(live.modal()["id"], live.ann, {"reason": "wrong"})
+    assert [rated.reason for rated in live.store.rated()] == ["wrong"]
+
+
+def test_an_answer_that_comes_after_its_address_ran_out_comes_as_a_direct_message(
+    live: World,
+) -> None:
+    live.bot.before_piece = lambda n: live.slack.advance(1801)
+    command(live, "ask how?")
+    dm = live.slack.open_dm(live.ann)
+    (message,) = until(lambda: live.slack.messages(dm))
+    assert "You asked: how? [1]." in shown(message)
+    assert SHARE_ACTION not in str(message)
 
 
 @pytest.mark.parametrize("text", ["", "help", "ask"])
@@ -79,6 +111,10 @@ def test_a_command_works_where_the_bot_is_not_a_member(live: World) -> None:
     answer = private(live, "You asked: how?")
     live.slack.click(elsewhere, answer.message["ts"], SHARE_ACTION, live.ann)
     private(live, "/invite")
+    live.slack.join(elsewhere, live.slack.bot_user_id)
+    live.slack.click(elsewhere, answer.message["ts"], SHARE_ACTION, live.ann)
+    (shared,) = until(lambda: live.slack.messages(elsewhere))
+    assert "You asked: how?" in shown(shared)
 
 
 def test_an_answer_to_a_command_fails_in_one_kind_line(live: World) -> None:
@@ -123,6 +159,12 @@ def test_asking_about_a_message_answers_the_one_who_asked(live: World) -> None:
     assert live.replies(ts) == []
 
 
+def test_asking_about_a_message_reads_what_hangs_on_it(live: World) -> None:
+    ts = live.slack.say(live.channel, live.bob, "why?", files={"trace.txt": "ValueError: x"})
+    live.slack.shortcut(ASK_ABOUT, live.channel, ts, live.ann)
+    private(live, "ValueError: x")
+
+
 def test_a_message_is_marked_as_the_answer_by_the_asker_or_a_maintainer(maintained: World) -> None:
     ts = maintained.say("how?")
     helped = maintained.say("like this", thread=ts, user=maintained.bob)
@@ -164,10 +206,10 @@ def test_an_answer_is_saved_for_good_by_maintainers_alone(maintained: World) -> 
 
 
 def test_a_maintainer_sets_how_the_bot_behaves_in_a_channel(maintained: World) -> None:
-    assert "Only maintainers" in command(maintained, "settings")
+    command(maintained, "settings")
+    private(maintained, "Only maintainers")
     command(maintained, "settings", maintained.mia)
-    modal = maintained.slack.modal(maintained.mia)
-    assert modal is not None
+    modal = maintained.modal(maintained.mia)
     given = {"answer": "questions", "sources": ["metaflow-docs"], "follow_ups": []}
     maintained.slack.submit(modal["id"], maintained.mia, given)
     private(maintained, "every question", maintained.mia)

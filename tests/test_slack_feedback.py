@@ -38,8 +38,7 @@ def test_a_verdict_is_kept_and_confirmed_and_the_last_one_of_a_person_counts(liv
 def test_a_bad_verdict_asks_for_the_reason_which_is_kept(live: World) -> None:
     ts = live.ask("how?")
     press(live, ts, "down")
-    modal = live.slack.modal(live.ann)
-    assert modal is not None
+    modal = live.modal(live.ann)
     assert modal["callback_id"] == REASON_VIEW
     given = {"reason": "outdated", "words": "It is @pypi now."}
     for _ in range(2):  # a view that is submitted twice changes nothing
@@ -50,8 +49,7 @@ def test_a_bad_verdict_asks_for_the_reason_which_is_kept(live: World) -> None:
 def test_a_reason_without_words_is_kept_as_it_is(live: World) -> None:
     ts = live.ask("how?")
     press(live, ts, "down")
-    modal = live.slack.modal(live.ann)
-    assert modal is not None
+    modal = live.modal(live.ann)
     live.slack.submit(modal["id"], live.ann, {"reason": "wrong"})
     assert verdicts(live) == [("answer-1", "down", "wrong")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,7 +120,13 @@ def desk(world: World, settings: Settings) -> Desk:
     people = People(clients.patient, settings.trenches.maintainers)
     rules = Rules(settings, world.store, clients.patient)
     identity = identify(clients.patient)
-    return Desk(settings, world.bot, world.store, identity, clients, people, rules, lambda: None)
+
+    def run(errand: Callable[[], object]) -> None:
+        errand()
+
+    return Desk(
+        settings, world.bot, world.store, identity, clients, people, rules, lambda: None, run
+    )
 
 
 def test_maintainers_get_one_digest_a_day_and_nobody_else_does(maintained: World) -> None:

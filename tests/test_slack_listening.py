@@ -8,6 +8,7 @@ import pytest
 
 from metaflowbot.domain import Question
 from metaflowbot.slack.listening import is_question
+from metaflowbot.slack.rendering import SOLVED_ACTION
 from tests.slack_world import World, signed, until
 
 pytest_plugins = ["tests.slack_world"]
@@ -38,6 +39,66 @@ def test_another_bot_and_a_broken_event_are_not_answered(world: World) -> None:
             assert service.dispatch(body, signed(world.slack.signing_secret, body))[0] == status
     assert world.store.health().depth == 0
     assert world.bot.asked == []
+
+
+# What was said before
+
+
+def history(world: World) -> list[str]:
+    return [turn.content for turn in world.bot.asked[-1].history]
+
+
+def test_a_mention_under_what_people_said_carries_their_words(live: World) -> None:
+    ts = live.say("My foreach fails with a PicklingError.")
+    live.say("Which version?", thread=ts, user=live.bob)
+    live.ask("any idea?", thread=ts, user=live.bob)
+    live.reply(ts)
+    assert live.bot.asked[0].text == "any idea?"
+    assert history(live) == ["My foreach fails with a PicklingError.", "Which version?"]
+    live.say("I use 2.19.", thread=ts)
+    live.ask("and now?", thread=ts)
+    live.reply(ts, count=2)
+    assert history(live) == ["any idea?", "You asked: any idea? [1].", "I use 2.19."]
+
+
+def test_a_bare_mention_under_a_question_answers_it_for_who_asked_it(live: World) -> None:
+    ts = live.slack.say(
+        live.channel, live.ann, "why does this fail?", files={"trace.txt": "ValueError: x"}
+    )
+    live.ask("", thread=ts, user=live.bob)
+    live.reply(ts)
+    (question,) = live.bot.asked
+    assert question.text == "why does this fail?\n\ntrace.txt:\n```\nValueError: x\n```"
+    assert live.bot.askings[0].person == f"slack:{live.ann}"
+    live.click(ts, SOLVED_ACTION)
+    until(lambda: live.bot.resolved)
+
+
+def test_words_of_people_who_opted_out_are_not_looked_at(live: World) -> None:
+    live.store.threads.opt_out(f"slack:{live.ann}")
+    ts = live.say("My foreach fails with a PicklingError.")
+    live.ask("any idea?", thread=ts, user=live.bob)
+    live.reply(ts)
+    assert history(live) == []
+
+
+def test_where_a_thread_may_not_be_read_a_mention_is_answered_by_its_own_words(
+    live: World,
+) -> None:
+    ts = live.say("My foreach fails with a PicklingError.")
+    live.slack.fail_next("conversations.replies", error="missing_scope")
+    live.ask("any idea?", thread=ts, user=live.bob)
+    live.reply(ts)
+    assert history(live) == []
+
+
+def test_what_is_written_on_in_a_direct_message_carries_what_was_said_there(live: World) -> None:
+    dm = live.slack.open_dm(live.ann)
+    first = live.slack.say(dm, live.ann, "how do I branch?")
+    live.reply(first, channel=dm)
+    live.settle()
+    live.reply(live.slack.say(dm, live.ann, "and how do I join?"), channel=dm)
+    assert history(live) == ["how do I branch?", "You asked: how do I branch? [1]."]
 
 
 # Follow-ups

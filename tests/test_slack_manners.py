@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import pytest
 
 from tests.slack_world import World, shown, until
@@ -67,7 +70,7 @@ def test_nothing_that_is_asked_or_answered_pings_anybody(live: World) -> None:
         assert ping not in reply["text"]
 
 
-def test_an_unknown_action_and_a_button_on_a_gone_message_do_no_harm(live: World) -> None:
+def test_a_button_on_a_gone_message_does_no_harm(live: World) -> None:
     ts = live.ask("how?")
     reply = live.reply(ts)
     live.settle()
@@ -76,7 +79,65 @@ def test_an_unknown_action_and_a_button_on_a_gone_message_do_no_harm(live: World
     live.slack.workspace.channels[live.channel].messages[reply["ts"]] = held
     assert live.slack.click(live.channel, reply["ts"], "metaflowbot_human", live.ann).acknowledged
     until(live.told)
-    assert not live.slack.shortcut("nobody_knows", live.channel, ts, live.ann).body.get("text")
+    live.reply(live.ask("still there?"))
+
+
+def of_an_older_version(live: World) -> str:
+    """A message of ours with a button that is not known any more."""
+    button = {"type": "button", "action_id": "gone", "text": {"type": "plain_text", "text": "Go"}}
+    posted = live.client.chat_postMessage(
+        channel=live.channel, text="old", blocks=[{"type": "actions", "elements": [button]}]
+    )
+    return str(posted["ts"])
+
+
+def test_who_uses_what_is_not_known_any_more_is_told_so_with_one_line_in_the_log(
+    live: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    ts = of_an_older_version(live)
+    with caplog.at_level(logging.WARNING):
+        assert live.slack.click(live.channel, ts, "gone", live.ann).acknowledged
+        assert live.slack.shortcut("gone too", live.channel, ts, live.bob).acknowledged
+        assert live.slack.command("/other", "words", live.mia or live.ann, live.channel)
+        until(lambda: len(live.told()) >= 2 and live.told(live.bob))
+    assert "older version" in live.told()[0]
+    assert "older version" in live.told(live.bob)[0]
+    lines = [each.getMessage() for each in caplog.records]
+    assert sorted(lines) == [
+        "message_action 'gone too' from Slack is not taken in: nobody listens for it",
+        "the action 'gone' from Slack is not taken in: nobody listens for it",
+        "the command '/other' from Slack is not taken in: nobody listens for it",
+    ]
+    live.reply(live.ask("still there?"))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"type": "block_actions", "actions": [{"action_id": "metaflowbot_feedback"}]},
+        {
+            "type": "view_submission",
+            "view": {"type": "modal", "callback_id": "metaflowbot_rules", "state": {}},
+        },
+        {"type": "view_submission", "view": {"type": "modal", "callback_id": "metaflowbot_reason"}},
+        {
+            "type": "view_submission",
+            "view": {"type": "modal", "callback_id": "metaflowbot_resolve_view"},
+        },
+        {"type": "message_action", "callback_id": "metaflowbot_ask_about"},
+        {"type": "something_new"},
+    ],
+)
+def test_a_payload_that_lacks_its_parts_costs_one_line_in_the_log(
+    live: World, caplog: pytest.LogCaptureFixture, payload: dict[str, Any]
+) -> None:
+    dm = live.slack.open_dm(live.ann)
+    with caplog.at_level(logging.WARNING):
+        ack = live.slack.send_payload({"user": {"id": live.ann}, **payload})
+        assert ack.acknowledged
+        until(lambda: live.slack.messages(dm))
+    assert len(caplog.records) == 1
+    assert caplog.records[0].exc_info is None
     live.reply(live.ask("still there?"))
 
 

@@ -280,7 +280,8 @@ def test_an_answer_for_one_person_is_one_message_with_a_button_to_share_it() -> 
         message = private_answer(answer, Setting(), "share me")
         assert len(message.body) < 10_000
         assert message.below[-1]["elements"][0]["value"] == "share me"
-        assert "feedback" not in str(message.below)
+        assert message.below[-2]["elements"][0]["positive_button"]["value"] == "up:a1"
+        assert "feedback" not in str(message.simple)
     assert message.body.endswith("_The rest is in the sources._")
 
 

@@ -49,7 +49,11 @@ def listen(app: App, desk: Desk) -> None:
         app.action(action_id)(_listener(desk, act))
 
     def resolved(ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
-        _resolve_chosen(desk, str(body["user"]["id"]), view)
+        place = json.loads(view["private_metadata"])
+        chosen = view["state"]["values"]["answer"]["answer"]["selected_option"]["value"]
+        user, channel, thread = str(body["user"]["id"]), place["channel"], place["thread"]
+        clicked, asker = Clicked(user, channel, chosen, thread, ""), str(place["asker"])
+        desk.soon(lambda: tell(desk, clicked, spoken(lambda: mark_resolved(desk, clicked, asker))))
         ack()
 
     app.view(RESOLVE_VIEW)(resolved)
@@ -58,12 +62,16 @@ def listen(app: App, desk: Desk) -> None:
 def _listener(desk: Desk, act: Act) -> Callable[..., None]:
     def pressed(ack: Ack, body: dict[str, Any]) -> None:
         clicked = Clicked.of(body)
-        line = spoken(lambda: _checked(desk, act, clicked, body))
-        if line:
-            tell(desk, clicked, line)
+        desk.soon(lambda: _act(desk, act, clicked, body))
         ack()
 
     return pressed
+
+
+def _act(desk: Desk, act: Act, clicked: Clicked, body: Mapping[str, Any]) -> None:
+    line = spoken(lambda: _checked(desk, act, clicked, body))
+    if line:
+        tell(desk, clicked, line)
 
 
 def spoken(act: Callable[[], str]) -> str:
@@ -94,7 +102,9 @@ def _solved(desk: Desk, clicked: Clicked, post: Post, body: Mapping[str, Any]) -
 
 def _human(desk: Desk, clicked: Clicked, post: Post, body: Mapping[str, Any]) -> str:
     asking = Asking(post.person, post.channel, post.thread, post.message)
-    escalation = desk.bot.escalate(asking, post.answer_id, f"slack:{clicked.user}")
+    # The button may be seen a moment before it is on record whose it is.
+    answer_id = post.answer_id or str(body["actions"][0].get("value"))
+    escalation = desk.bot.escalate(asking, answer_id, f"slack:{clicked.user}")
     desk.received()
     if escalation.state == "open":
         return HANDED_ON
@@ -164,13 +174,6 @@ def resolve_view(post: Post, candidates: list[tuple[str, str]]) -> dict[str, Any
 
 def _plain(text: str) -> dict[str, str]:
     return {"type": "plain_text", "text": text}
-
-
-def _resolve_chosen(desk: Desk, user: str, view: Mapping[str, Any]) -> None:
-    place = json.loads(view["private_metadata"])
-    chosen = view["state"]["values"]["answer"]["answer"]["selected_option"]["value"]
-    clicked = Clicked(user, place["channel"], chosen, place["thread"], "")
-    tell(desk, clicked, spoken(lambda: mark_resolved(desk, clicked, place["asker"])))
 
 
 def mark_resolved(desk: Desk, clicked: Clicked, asker: str) -> str:

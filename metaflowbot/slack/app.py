@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 
-from slack_bolt import App, BoltResponse
+from slack_bolt import App
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk import WebClient
 
@@ -19,14 +19,11 @@ from metaflowbot.slack import (
     live,
     private,
     questions,
+    strays,
     trenches,
 )
 from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.signs import Signs
-
-# What a listener raises whose payload lacks a part, or has it in another shape.
-MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
-_log = logging.getLogger(__name__)
 
 
 def build_app(desk: Desk, signs: Signs) -> App:
@@ -47,7 +44,7 @@ def build_app(desk: Desk, signs: Signs) -> App:
     home.listen(app, desk)
     trenches.listen(app, desk)
     app.event(re.compile(".*"))(_nothing)
-    app.error(_failed)
+    strays.listen(app, desk)
     return app
 
 
@@ -72,26 +69,13 @@ def _bare_app(desk: Desk) -> App:
         # That somebody deleted a message of ours counts as our own doing: the listeners tell.
         ignoring_self_events_enabled=False,
         process_before_response=True,
+        raise_error_for_unhandled_request=True,
     )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Bolt warns that it leaves SLACK_BOT_TOKEN alone when it is given a client, as it is here."""
     return "`token` will be unused" not in record.getMessage()
-
-
-def _failed(error: Exception) -> BoltResponse:
-    """A payload that is not what Slack documents is refused; all else Slack may send again."""
-    if isinstance(error, MALFORMED):
-        return malformed(error)
-    _log.error("a listener failed", exc_info=error)
-    return BoltResponse(status=500, body="it could not be kept: send it again")
-
-
-def malformed(error: Exception) -> BoltResponse:
-    """The refusal of a payload that can't be understood; the log says where it was met."""
-    _log.warning("a payload of Slack's is not what it should be", exc_info=error)
-    return BoltResponse(status=400, body="the body is not what Slack documents")
 
 
 def _nothing() -> None:

@@ -30,6 +30,12 @@ def read_text_files(files: Iterable[Mapping[str, Any]], token: str, api_url: str
     )
 
 
+def described(files: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of Slack's descriptions of files what reading them takes, as plain JSON."""
+    kept = ("mimetype", "mode", "name", "preview", "size", "url_private")
+    return [{name: each.get(name) for name in kept} for each in files]
+
+
 def fit(text: str, most: int = _MOST_CHARS) -> str:
     """The text, without its middle where it is longer: a trace tells most at its two ends."""
     if len(text) <= most:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from slack_bolt import Ack, App
 
 from metaflowbot.slack.actions import NOT_YOURS, spoken
+from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.slack.desk import Desk, Handler
 from metaflowbot.slack.markdown import escape, question_text
 from metaflowbot.slack.replies import Asked, deletion_key
@@ -20,6 +22,7 @@ from metaflowbot.store import InboxItem
 AGAIN_ACTION = "metaflowbot_again"
 _OFFER = "You changed your question. Shall I answer it anew? The new answer replaces the old one."
 _ANEW = "I am answering it anew."
+_log = logging.getLogger(__name__)
 
 
 def listen(app: App, desk: Desk) -> None:
@@ -36,8 +39,7 @@ def listen(app: App, desk: Desk) -> None:
         _deleted(desk, str(event.get("channel")), str(event.get("deleted_ts")))
 
     def again(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        clicked = Clicked.of(body)
-        tell(desk, clicked, spoken(lambda: _again(desk, clicked, str(action.get("value")), body)))
+        desk.soon(lambda: _answer_again(desk, str(action.get("value")), body))
         ack()
 
     app.event({"type": "message", "subtype": "message_changed"})(changed)
@@ -54,27 +56,42 @@ def _edited(
     posts = _standing(desk, channel, str(message.get("ts")))
     if now == then or not now or not posts:
         return
+    user, ts = str(message["user"]), str(message["ts"])
+    desk.soon(lambda: _offer(desk, Clicked(user, channel, ts, posts[0].thread, "")))
+
+
+def _offer(desk: Desk, edited: Clicked) -> None:
+    """Offer a new answer to who edited their question; a courtesy."""
     button = {
         "type": "button",
         "text": {"type": "plain_text", "text": "Answer it anew"},
         "action_id": AGAIN_ACTION,
-        "value": str(message["ts"]),
+        "value": edited.message,
     }
-    desk.clients.hasty.chat_postEphemeral(
-        channel=channel,
-        user=str(message["user"]),
-        thread_ts=posts[0].thread,
-        text=_OFFER,
-        blocks=[
-            {"type": "section", "text": {"type": "mrkdwn", "text": escape(_OFFER)}},
-            {"type": "actions", "elements": [button]},
-        ],
-    )
+    blocks: list[dict[str, Any]] = [
+        {"type": "section", "text": {"type": "mrkdwn", "text": escape(_OFFER)}},
+        {"type": "actions", "elements": [button]},
+    ]
+    try:
+        desk.clients.hasty.chat_postEphemeral(
+            channel=edited.channel,
+            user=edited.user,
+            thread_ts=edited.thread,
+            text=_OFFER,
+            blocks=blocks,
+        )
+    except SLACK_FAILURES as error:
+        _log.info("can't offer to answer an edited question: %s", why(error))
 
 
 def _standing(desk: Desk, channel: str, message: str) -> list[Post]:
     posts = desk.store.slack.posts_to(channel, message)
     return [post for post in posts if post.state != "withdrawn"]
+
+
+def _answer_again(desk: Desk, message: str, body: Mapping[str, Any]) -> None:
+    clicked = Clicked.of(body)
+    tell(desk, clicked, spoken(lambda: _again(desk, clicked, message, body)))
 
 
 def _again(desk: Desk, clicked: Clicked, message: str, body: Mapping[str, Any]) -> str:
@@ -85,10 +102,11 @@ def _again(desk: Desk, clicked: Clicked, message: str, body: Mapping[str, Any]) 
     if first.person != f"slack:{clicked.user}":
         return NOT_YOURS
     said = thread_messages(desk.clients, first.channel, first.thread)
-    text = next((each.get("text") or "" for each in said if each["ts"] == message), "")
+    now: Mapping[str, Any] = next((each for each in said if each["ts"] == message), {})
     key = f"{first.key.removesuffix('/again')}/{body['trigger_id']}/again"
     place = Place(desk.identity.team_id, first.channel, first.thread, message, clicked.user, key)
-    asked = Asked(place, text, "again")
+    files = tuple(now.get("files") or ())
+    asked = Asked(place, str(now.get("text") or ""), "again", files)
     desk.receive(key, "question", asked.payload, person=first.person)
     return _ANEW
 

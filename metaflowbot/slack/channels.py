@@ -48,19 +48,23 @@ def listen(app: App, desk: Desk) -> None:
 
     def submitted(ack: Ack, body: dict[str, Any], view: dict[str, Any]) -> None:
         user, channel = str(body["user"]["id"]), str(view["private_metadata"])
-        line = spoken(lambda: _keep(desk, user, channel, view))
-        tell(desk, Clicked(user, channel, "", "", ""), line)
+        rules = rules_of(view)
+        desk.soon(lambda: _kept(desk, user, channel, rules))
         ack()
 
     app.view(RULES_VIEW)(submitted)
 
 
-def _keep(desk: Desk, user: str, channel: str, view: Mapping[str, Any]) -> str:
+def _kept(desk: Desk, user: str, channel: str, rules: Channel) -> None:
+    line = spoken(lambda: _keep(desk, user, channel, rules))
+    tell(desk, Clicked(user, channel, "", "", ""), line)
+
+
+def _keep(desk: Desk, user: str, channel: str, rules: Channel) -> str:
     if not desk.people.is_maintainer(user):
         return _MAINTAINERS_ONLY
     # The form shows people alone: the groups of the settings' file stay.
     groups = tuple(each for each in desk.rules.of(channel).people if each.startswith("S"))
-    rules = rules_of(view)
     rules = rules.model_copy(update={"people": (*rules.people, *groups)})
     desk.rules.set(channel, rules, f"slack:{user}")
     return f"Kept. In this channel I answer: {_ANSWERS[rules.answer].lower()}."

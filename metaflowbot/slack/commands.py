@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ _FORGET = (
     "learnt from your messages; nothing of you is read again. This can't be undone."
 )
 _MAINTAINERS_ONLY = "Only maintainers can do that: see [trenches] maintainers in the settings."
+_WISHES_TO_BE_FORGOTTEN = ("forget", "forget me")
 _SAVED = "Saved: the thread with this answer becomes part of what I know."
 
 
@@ -42,17 +44,23 @@ def listen(app: App, desk: Desk) -> None:
     """Every one of them is answered to the person alone."""
 
     def command(ack: Ack, body: dict[str, Any]) -> None:
-        verb, _, rest = str(body.get("text") or "").strip().partition(" ")
-        if verb == "forget":
+        words = " ".join(str(body.get("text") or "").split())
+        if words.lower() in _WISHES_TO_BE_FORGOTTEN:
             ack(text=_FORGET, blocks=forget_blocks(), response_type="ephemeral")
             return
-        line = spoken(lambda: _command(desk, body, verb.lower(), rest.strip()))
-        ack(text=line, response_type="ephemeral") if line else ack()
+        line = spoken(lambda: _command(desk, body, words))
+        ack(text=escape(line), response_type="ephemeral") if line else ack()
+
+    def ask_about(ack: Ack, body: dict[str, Any]) -> None:
+        clicked, trigger = Clicked.of(body), str(body["trigger_id"])
+        line = spoken(lambda: _ask_about(desk, clicked, trigger, body))
+        desk.soon(lambda: respond(clicked.response_url, line))
+        ack()
 
     app.command(COMMAND)(command)
     app.action(FORGET_ACTION)(_forget(desk))
+    app.shortcut({"callback_id": ASK_ABOUT, "type": "message_action"})(ask_about)
     acts = {
-        ASK_ABOUT: _ask_about,
         MARK_RESOLVED: _mark_resolved,
         TO_TRENCHES: _to_trenches,
         SAVE_FAQ: _save_faq,
@@ -61,18 +69,24 @@ def listen(app: App, desk: Desk) -> None:
         app.shortcut({"callback_id": callback_id, "type": "message_action"})(_shortcut(desk, act))
 
 
-def _command(desk: Desk, body: Mapping[str, Any], verb: str, rest: str) -> str:
-    match verb:
-        case "" | "help":
+def _command(desk: Desk, body: Mapping[str, Any], words: str) -> str:
+    """Do what the words say, which are a question unless they are a command and nothing more."""
+    match words.lower():
+        case "" | "help" | "ask":
             return HELP
         case "escalate":
             return _escalate(desk, str(body["user_id"]), str(body["channel_id"]))
         case "settings":
-            return channels.open_form(desk, body)
-        case "ask" if not rest:
-            return HELP
-    text = rest if verb == "ask" else str(body["text"])
-    return escape(private.ask(desk, body, f"command/{body['trigger_id']}", text))
+            desk.soon(lambda: _open_settings(desk, body))
+            return ""
+    text = re.sub(r"^\s*ask\s+", "", str(body["text"]), flags=re.IGNORECASE)
+    return private.ask(desk, body, f"command/{body['trigger_id']}", text)
+
+
+def _open_settings(desk: Desk, body: Mapping[str, Any]) -> None:
+    line = spoken(lambda: channels.open_form(desk, body))
+    if line:
+        respond(str(body.get("response_url")), line)
 
 
 def _escalate(desk: Desk, user: str, channel: str) -> str:
@@ -95,16 +109,17 @@ def _shortcut(
 ) -> Callable[..., None]:
     def used(ack: Ack, body: dict[str, Any]) -> None:
         clicked = Clicked.of(body)
-        line = spoken(lambda: act(desk, clicked, body))
-        respond(clicked.response_url, line)
+        desk.soon(lambda: respond(clicked.response_url, spoken(lambda: act(desk, clicked, body))))
         ack()
 
     return used
 
 
-def _ask_about(desk: Desk, clicked: Clicked, body: Mapping[str, Any]) -> str:
-    key = f"about/{clicked.user}/{clicked.channel}/{clicked.message}/{body['trigger_id']}"
-    return private.ask(desk, body, key, str(body["message"].get("text") or ""))
+def _ask_about(desk: Desk, clicked: Clicked, trigger: str, body: Mapping[str, Any]) -> str:
+    key = f"about/{clicked.user}/{clicked.channel}/{clicked.message}/{trigger}"
+    message = body["message"]
+    text, files = str(message.get("text") or ""), message.get("files") or ()
+    return private.ask(desk, body, key, text, files)
 
 
 def _asker(message: Mapping[str, Any]) -> str:

@@ -62,11 +62,16 @@ class Bot(Protocol):
 
 # Works off one item of the inbox; what it raises brings the item back later.
 Handler = Callable[[InboxItem], None]
+Errand = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The parts that the listeners and handlers share; `received` wakes the workers."""
+    """The parts that the listeners and handlers share; `received` wakes the workers.
+
+    `soon` runs an errand beside the listener that gave it: Slack waits three seconds for the
+    listener, and itself may take longer than that for what an errand asks of it.
+    """
 
     settings: Settings
     bot: Bot
@@ -76,6 +81,7 @@ class Desk:
     people: People
     rules: Rules
     received: Callable[[], None]
+    soon: Callable[[Errand], None]
 
     def receive(
         self, key: str, kind: str, payload: Mapping[str, object], *, person: str = ""

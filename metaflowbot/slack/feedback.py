@@ -45,7 +45,7 @@ def listen(app: App, desk: Desk) -> None:
         verdict, _, answer_id = str(action.get("value", "")).partition(":")
         line = _rate(desk, answer_id, verdict, clicked.user)
         if line == _THANKS["down"]:
-            _ask_why(desk, body, answer_id)
+            desk.soon(lambda: _ask_why(desk, body, answer_id))
         tell(desk, clicked, line)
         ack()
 
@@ -65,8 +65,8 @@ def listen(app: App, desk: Desk) -> None:
 
 def _rate(desk: Desk, answer_id: str, verdict: str, user: str, reason: str = "") -> str:
     """Keep a verdict; the line to tell the person."""
+    thanks = _THANKS[verdict]
     try:
-        thanks = _THANKS[verdict]
         person = f"slack:{user}"
         desk.bot.rate(Feedback(answer_id, person, cast("Verdict", verdict), reason))
     except MetaflowbotError as error:

@@ -61,15 +61,15 @@ def listen(app: App, desk: Desk) -> None:
 
     def opened(event: dict[str, Any]) -> None:
         if event.get("tab") == "messages":
-            _suggest(desk, str(event.get("channel")))
+            desk.soon(lambda: _suggest(desk, str(event.get("channel"))))
         elif event.get("user"):
-            publish(desk, str(event["user"]))
+            desk.soon(lambda: publish(desk, str(event["user"])))
 
     def opt(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
         user = str(body["user"]["id"])
         change = desk.bot.opt_out if action["action_id"] == OPT_OUT_ACTION else desk.bot.opt_in
         line = spoken(lambda: str(change(f"slack:{user}") or ""))
-        publish(desk, user, line)
+        desk.soon(lambda: publish(desk, user, line))
         ack()
 
     app.event("app_home_opened")(opened)

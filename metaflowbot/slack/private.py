@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,13 @@ from slack_bolt import Ack, App
 from slack_sdk.errors import SlackApiError
 from slack_sdk.webhook import WebhookClient
 
-from metaflowbot.domain import Answer, Question
+from metaflowbot.domain import Answer, Hit, Question
 from metaflowbot.errors import MetaflowbotError
 from metaflowbot.slack.actions import spoken
-from metaflowbot.slack.attachments import fit
+from metaflowbot.slack.attachments import described
 from metaflowbot.slack.clients import refusal
 from metaflowbot.slack.desk import Desk, Handler
-from metaflowbot.slack.markdown import defang, question_text
+from metaflowbot.slack.markdown import defang
 from metaflowbot.slack.questions import REFUSALS, refusal_of
 from metaflowbot.slack.rendering import (
     SHARE_ACTION,
@@ -25,21 +26,29 @@ from metaflowbot.slack.rendering import (
     answer_messages,
     private_answer,
 )
-from metaflowbot.slack.replies import unexpected
+from metaflowbot.slack.replies import answer_and_thread, unexpected, whole_question
 from metaflowbot.slack.telling import Clicked, respond
-from metaflowbot.slack.writing import Place, post
+from metaflowbot.slack.writing import Place, post, with_any_blocks
 from metaflowbot.slack_records import Post
 from metaflowbot.store import Asking, InboxItem
 
 LOOKING = "Looking it up: you will have the answer here in a moment."
+_INVITE = "I am not in this channel: invite me with `/invite`, then share it again."
 _CLOSED = {"not_in_channel", "channel_not_found"}
+_log = logging.getLogger(__name__)
 
 
-def ask(desk: Desk, body: Mapping[str, Any], key: str, text: str) -> str:
+def ask(
+    desk: Desk,
+    body: Mapping[str, Any],
+    key: str,
+    text: str,
+    files: Iterable[Mapping[str, Any]] = (),
+) -> str:
     """Put a question into the inbox whose answer one person alone will see.
 
-    `body` is the payload of a command or shortcut, with the address to answer at. Returns the line
-    to tell that person now.
+    `body` is the payload of a command or shortcut, with the address to answer at; `files` are
+    Slack's descriptions of what hangs on the question. Returns the line to tell that person now.
     """
     user = str(body.get("user_id") or body["user"]["id"])
     channel = str(body.get("channel_id") or body["channel"]["id"])
@@ -50,6 +59,7 @@ def ask(desk: Desk, body: Mapping[str, Any], key: str, text: str) -> str:
         "user": user,
         "channel": channel,
         "text": text,
+        "files": described(files),
         "response_url": str(body.get("response_url") or ""),
     }
     desk.receive(key, "private", payload, person=f"slack:{user}")
@@ -60,20 +70,43 @@ def listen(app: App, desk: Desk) -> None:
     """The button that shares an answer."""
 
     def share(ack: Ack, body: dict[str, Any], action: dict[str, Any]) -> None:
-        clicked = Clicked.of(body)
-        answer_id = str(action.get("value", ""))
-        key = f"share/{answer_id}/{clicked.channel}/{clicked.thread}"
-        payload = {
-            "answer_id": answer_id,
-            "channel": clicked.channel,
-            "thread": clicked.thread,
-            "user": clicked.user,
-            "response_url": clicked.response_url,
-        }
-        desk.receive(key, "share", payload, person=f"slack:{clicked.user}")
+        desk.soon(lambda: _order_share(desk, Clicked.of(body), str(action.get("value", ""))))
         ack()
 
     app.action(SHARE_ACTION)(share)
+
+
+def _order_share(desk: Desk, clicked: Clicked, answer_id: str) -> None:
+    """Have an answer shared, once; where we are not in the channel it can be tried again."""
+    line = spoken(lambda: _ordered(desk, clicked, answer_id))
+    if line:
+        respond(clicked.response_url, line)
+
+
+def _ordered(desk: Desk, clicked: Clicked, answer_id: str) -> str:
+    if not _is_member(desk, clicked.channel):
+        return _INVITE
+    payload = {
+        "answer_id": answer_id,
+        "channel": clicked.channel,
+        "thread": clicked.thread,
+        "user": clicked.user,
+        "response_url": clicked.response_url,
+    }
+    key = f"share/{answer_id}/{clicked.channel}/{clicked.thread}"
+    new = desk.receive(key, "share", payload, person=f"slack:{clicked.user}")
+    return "" if new else "You shared this answer already."
+
+
+def _is_member(desk: Desk, channel: str) -> bool:
+    """Whether we may post there; raises SLACK_FAILURES where Slack does not say."""
+    try:
+        found = desk.clients.hasty.conversations_info(channel=channel)["channel"]
+    except SlackApiError as error:
+        if refusal(error) not in _CLOSED:
+            raise
+        return False
+    return bool(found.get("is_member") or found.get("is_im"))
 
 
 def handlers(desk: Desk, metaflow: str) -> Mapping[str, Handler]:
@@ -81,8 +114,7 @@ def handlers(desk: Desk, metaflow: str) -> Mapping[str, Handler]:
 
     def private(item: InboxItem) -> None:
         given = item.payload
-        message = _answered(desk, item, metaflow)
-        _send(given["response_url"], message)
+        _send(desk, given["user"], given["response_url"], _answered(desk, item, metaflow))
 
     def shared(item: InboxItem) -> None:
         if not desk.store.slack.posts_for(item.key):
@@ -97,28 +129,31 @@ def _answered(desk: Desk, item: InboxItem, metaflow: str) -> Message | str:
     if item.dead:
         return "I tried several times and could not answer this. Please ask it again."
     asking = Asking(f"slack:{given['user']}", given["channel"], "", item.key)
+    thread: Hit | None = None
     try:
         answer = desk.store.answer_to(asking) if item.attempts > 1 else None
         if answer is None:
-            answer = _new_answer(desk, given, asking)
+            answer, thread = _new_answer(desk, given, asking)
     except MetaflowbotError as error:
         return str(error)
     except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
         return unexpected(f"answering {item.key}")
-    return private_answer(answer, Setting(metaflow=metaflow), answer.id)
+    return private_answer(answer, Setting(metaflow=metaflow, asked_before=thread), answer.id)
 
 
-def _new_answer(desk: Desk, given: Mapping[str, Any], asking: Asking) -> Answer:
-    text = fit(question_text(given["text"], desk.identity.user_id))
+def _new_answer(desk: Desk, given: Mapping[str, Any], asking: Asking) -> tuple[Answer, Hit | None]:
+    """The answer, and the thread that answers it already."""
+    text = whole_question(desk, given["text"], given.get("files", ()))
     rules = desk.rules.of(asking.channel)
     question = Question(text, (), frozenset(rules.sources), asking.channel, rules.language)
-    *_, answer = desk.bot.stream(question, asking)
-    assert isinstance(answer, Answer)
-    return answer
+    return answer_and_thread(desk.bot.stream(question, asking))
 
 
-def _send(url: str, message: Message | str) -> None:
-    """Answer at the address that Slack gave, with simpler blocks or none where it refuses them."""
+def _send(desk: Desk, user: str, url: str, message: Message | str) -> None:
+    """Answer at the address that Slack gave, with simpler blocks or none where it refuses them.
+
+    The address is good for half an hour; after that the answer comes as a direct message.
+    """
     if isinstance(message, str):
         respond(url, message)
         return
@@ -133,6 +168,15 @@ def _send(url: str, message: Message | str) -> None:
         )
         if answer.status_code < 300:
             return
+    _log.info("an answer can't be given where it was asked: it goes to the person directly")
+    row = slice(0, -1)  # the button shares it with the channel that it stands in
+    direct = replace(message, below=message.below[row], simple=message.simple[row])
+    with_any_blocks(
+        direct,
+        lambda blocks: desk.clients.posting.chat_postMessage(
+            channel=user, text=direct.text, blocks=blocks or None, unfurl_links=False
+        ),
+    )
 
 
 def _share(desk: Desk, item: InboxItem, metaflow: str) -> str:
@@ -158,5 +202,5 @@ def _share(desk: Desk, item: InboxItem, metaflow: str) -> str:
     except SlackApiError as error:
         if refusal(error) not in _CLOSED:
             raise
-        return "I am not in this channel: invite me with `/invite`, then share it again."
+        return _INVITE
     return "Shared."

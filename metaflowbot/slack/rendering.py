@@ -84,15 +84,16 @@ def answer_messages(answer: Answer, setting: Setting = Setting()) -> tuple[Messa
 
 
 def private_answer(answer: Answer, setting: Setting, share: str) -> Message:
-    """An answer for one person alone, in one message, with a button that shares it.
+    """An answer for one person alone, in one message, with the verdicts and a button to share it.
 
     `share` is the value of that button. What is too long for one message is left to the sources.
     """
     first, *further = _pieces(answer, setting)
     cut = "\n\n_The rest is in the sources._" if further else ""
     made = _message(first + cut, answer, setting)
+    rate = _verdicts(answer.id, Setting())
     row = _actions([_button("Share with the channel", SHARE_ACTION, share)])
-    return replace(made, below=(*made.below, row), simple=(*made.simple, row))
+    return replace(made, below=(*made.below, rate, row), simple=(*made.simple, row))
 
 
 def _pieces(answer: Answer, setting: Setting) -> list[str]:

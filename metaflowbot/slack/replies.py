@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 
-from metaflowbot.domain import Answer, AnswerEvent, Hit, Progress, Question
+from metaflowbot.domain import Answer, AnswerEvent, Hit, Progress, Question, Turn
 from metaflowbot.errors import MetaflowbotError
-from metaflowbot.slack.attachments import fit, read_text_files
+from metaflowbot.slack.attachments import described, fit, read_text_files
 from metaflowbot.slack.clients import SLACK_FAILURES, refusal, why
 from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.markdown import question_text
@@ -26,13 +27,8 @@ from metaflowbot.slack.rendering import (
     private_answer,
 )
 from metaflowbot.slack.signs import Signs
-from metaflowbot.slack.standing import (
-    READING_REFUSED,
-    Standing,
-    left_behind,
-    thread_messages,
-    withdraw,
-)
+from metaflowbot.slack.standing import Standing, left_behind, withdraw
+from metaflowbot.slack.talk import Talk
 from metaflowbot.slack.writing import Place, StoppedError, Writing, post, with_any_blocks
 from metaflowbot.slack_records import Post, PostState
 from metaflowbot.store import Asking, InboxItem
@@ -47,6 +43,9 @@ _NOWHERE = {
     "cannot_reply_to_message",
 }
 _GIVEN_UP = "I tried several times and could not answer this. Please ask it again."
+# In a direct message people write on without a thread; so much of it is one conversation.
+_LATELY = timedelta(hours=1)
+_LATEST = 6
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +66,6 @@ class Asked:
     def payload(self) -> dict[str, Any]:
         """As plain JSON; `of` reads it back."""
         place = self.place
-        kept = ("mimetype", "mode", "name", "preview", "size", "url_private")
         return {
             "team": place.team,
             "channel": place.channel,
@@ -76,7 +74,7 @@ class Asked:
             "user": place.user,
             "text": self.text,
             "how": self.how,
-            "files": [{name: each.get(name) for name in kept} for each in self.files],
+            "files": described(self.files),
         }
 
     @classmethod
@@ -94,6 +92,16 @@ class Asked:
     def asking(self) -> Asking:
         place = self.place
         return Asking(f"slack:{place.user}", place.channel, place.thread, place.message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An item of the inbox as it is answered: the whole question, and what was said before it."""
+
+    item: InboxItem
+    asked: Asked
+    text: str
+    history: tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,36 +138,69 @@ class Replies:
             self._signs.hide(asked.place)
 
     def _take(self, item: InboxItem, asked: Asked) -> None:
-        if asked.how == "follow_up" and not self._is_ours(asked.place):
+        talk = self._talk(asked)
+        if asked.how == "follow_up" and not self._is_ours(asked.place, talk):
             return
+        asked, history = self._in_its_context(asked, talk)
+        task = _Task(item, asked, whole_question(self._desk, asked.text, asked.files), history)
         if asked.how == "overheard" and self._desk.rules.of(asked.place.channel).answer == (
             "suggest"
         ):
-            self._suggest(item, asked)
+            self._suggest(task)
         else:
-            self._reply(item, asked)
+            self._reply(task)
 
-    def _is_ours(self, place: Place) -> bool:
-        """Whether a follow-up is to us: the last one to speak before its author was the bot."""
+    def _talk(self, asked: Asked) -> Talk:
+        """What was said before; a mention is answered also where that can't be read now."""
         try:
-            said = thread_messages(self._desk.clients, place.channel, place.thread)
-        except SlackApiError as error:
-            if refusal(error) not in READING_REFUSED:
+            return Talk.before(self._desk.clients, asked.place)
+        except SLACK_FAILURES as error:
+            if asked.how == "follow_up":
                 raise
-            posts = self._desk.store.slack.posts_in(place.channel, place.thread)
-            return any(post.person == f"slack:{place.user}" for post in posts)
-        before = [each for each in said if float(each["ts"]) < float(place.message)]
-        others = [each for each in before if each.get("user") != place.user]
-        return bool(others) and others[-1].get("user") == self._desk.identity.user_id
+            _log.info("can't read the thread of %s: %s", asked.place.key, why(error))
+            return Talk(known=False)
 
-    def _suggest(self, item: InboxItem, asked: Asked) -> None:
+    def _is_ours(self, place: Place, talk: Talk) -> bool:
+        """Whether a follow-up is to us: the last one to speak before its author was the bot."""
+        if talk.known:
+            return talk.answers_to(place.user, self._desk.identity.user_id)
+        posts = self._desk.store.slack.posts_in(place.channel, place.thread)
+        return any(post.person == f"slack:{place.user}" for post in posts)
+
+    def _in_its_context(self, asked: Asked, talk: Talk) -> tuple[Asked, tuple[Turn, ...]]:
+        """The question with what was said before it, which it may lean on.
+
+        A mention without words under what people said asks their last message, in its author's
+        name. Of people who opted out nothing is looked at but what they ask.
+        """
+        desk, place = self._desk, asked.place
+        silent = desk.store.threads.opted_out() if talk.said else ()
+        said = list(talk.since_answer(desk.identity.user_id, silent))
+        if said and not asked.files and not question_text(asked.text, desk.identity.user_id):
+            meant = said.pop()
+            author = replace(place, user=str(meant["user"]))
+            files = tuple(meant.get("files") or ())
+            asked = replace(asked, place=author, text=str(meant.get("text") or ""), files=files)
+        words = (question_text(str(m.get("text") or ""), desk.identity.user_id) for m in said)
+        turns = (Turn("user", each) for each in words if each)
+        return asked, (*self._answered(place), *turns)
+
+    def _answered(self, place: Place) -> tuple[Turn, ...]:
+        """What was asked and answered before: in the thread, or in a direct message lately."""
+        conversation, before = self._desk.store.conversation, place.message
+        if place.channel.startswith("D") and place.thread == place.message:
+            turns = conversation(place.channel, before=before, since=datetime.now(UTC) - _LATELY)
+            return turns[-_LATEST:]
+        return conversation(place.channel, place.thread, before=before)
+
+    def _suggest(self, task: _Task) -> None:
         """Tell the asker alone, and only where there is an answer."""
-        events = self._events(item, asked, self._question(asked))
-        answer = next((event for event in events if isinstance(event, Answer)), None)
-        if answer is None or answer.abstained:
+        answer, thread = answer_and_thread(self._events(task))
+        if answer.abstained:
             return
-        place = asked.place
-        message = private_answer(answer, Setting(metaflow=self._metaflow), answer.id)
+        place = task.asked.place
+        setting = Setting(metaflow=self._metaflow, asked_before=thread)
+        message = private_answer(answer, setting, answer.id)
         with_any_blocks(
             message,
             lambda blocks: self._desk.clients.posting.chat_postEphemeral(
@@ -173,15 +214,16 @@ class Replies:
 
     # The answer in the thread
 
-    def _reply(self, item: InboxItem, asked: Asked) -> None:
+    def _reply(self, task: _Task) -> None:
+        item, asked = task.item, task.asked
         standing = self._standing(item, asked)
         if standing.complete or self._is_withdrawn(asked):
             return
         writing = Writing(self._desk.clients, asked.place, self._keeper(asked), standing.half)
-        if item.attempts == 1 and not standing.half:
+        if task.text and item.attempts == 1 and not standing.half:
             writing.begin()
         try:
-            reply = self._write(item, asked, writing)
+            reply = self._write(task, writing)
             self._finish(asked, writing, reply, standing)
         except StoppedError:
             line = line_message("Stopped, as you asked. Ask again at any time.")
@@ -206,20 +248,21 @@ class Replies:
         """Whether the question was deleted meanwhile."""
         return self._desk.store.slack.was_received(deletion_key(asked.place))
 
-    def _write(self, item: InboxItem, asked: Asked, writing: Writing) -> _Reply:
-        if item.dead:
+    def _write(self, task: _Task, writing: Writing) -> _Reply:
+        if task.item.dead:
             return replace(_line(_GIVEN_UP), final=False)
-        text = self._question(asked)
-        if not text:
+        if not task.text:
             return _line(HOW_TO_ASK)
+        asked = task.asked
         thread: Hit | None = None
         try:
-            for event in self._events(item, asked, text):
+            for event in self._events(task):
                 if isinstance(event, Answer):
                     return _Reply(answer_messages(event, self._setting(asked, thread)), event.id)
                 if isinstance(event, Progress):
-                    thread = event.asked_before or thread
-                    writing.add(asked_before(event.asked_before), now=True)
+                    found = _elsewhere(event.asked_before, asked.place)
+                    thread = found or thread
+                    writing.add(asked_before(found), now=True)
                     writing.step(event)
                 else:
                     writing.add(event.text)
@@ -228,28 +271,19 @@ class Replies:
         except (StoppedError, *SLACK_FAILURES):
             raise
         except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
-            return _line(unexpected(f"answering {item.key}"))
-        return _line(unexpected(f"answering {item.key}: no answer came"))
+            return _line(unexpected(f"answering {task.item.key}"))
+        return _line(unexpected(f"answering {task.item.key}: no answer came"))
 
-    def _events(self, item: InboxItem, asked: Asked, text: str) -> Iterator[AnswerEvent]:
+    def _events(self, task: _Task) -> Iterator[AnswerEvent]:
         """The saved answer when an earlier attempt got that far, else a new one."""
-        asking = asked.asking
-        saved = self._desk.store.answer_to(asking) if item.attempts > 1 else None
-        if saved is not None and asked.how != "again":
+        asking = task.asked.asking
+        saved = self._desk.store.answer_to(asking) if task.item.attempts > 1 else None
+        if saved is not None and task.asked.how != "again":
             return iter((saved,))
         rules = self._desk.rules.of(asking.channel)
-        history = self._desk.store.conversation(asking.channel, asking.thread)
         sources = frozenset(rules.sources)
-        question = Question(text, history, sources, asking.channel, rules.language)
+        question = Question(task.text, task.history, sources, asking.channel, rules.language)
         return self._desk.bot.stream(question, asking)
-
-    def _question(self, asked: Asked) -> str:
-        """The words and the attached text, whole, or without the middle of what is too long."""
-        settings = self._desk.settings
-        token = settings.slack_bot_token.get_secret_value()
-        attached = read_text_files(asked.files, token, settings.slack_api_url)
-        words = question_text(asked.text, self._desk.identity.user_id)
-        return fit("\n\n".join(part for part in (words, attached) if part))
 
     def _setting(self, asked: Asked, thread: Hit | None) -> Setting:
         maintainers = self._desk.people.maintainers()
@@ -287,9 +321,35 @@ class Replies:
         self._desk.store.slack.note(Post(*here, person, answer_id, part, state))
 
 
+def answer_and_thread(events: Iterable[AnswerEvent]) -> tuple[Answer, Hit | None]:
+    """The answer that comes last, and the thread that answers the question already."""
+    thread: Hit | None = None
+    for event in events:
+        if isinstance(event, Progress):
+            thread = event.asked_before or thread
+    assert isinstance(event, Answer)
+    return event, thread
+
+
+def whole_question(desk: Desk, text: str, files: Iterable[Mapping[str, Any]]) -> str:
+    """The words and the attached text, whole, or without the middle of what is too long."""
+    settings = desk.settings
+    token = settings.slack_bot_token.get_secret_value()
+    attached = read_text_files(files, token, settings.slack_api_url)
+    words = question_text(text, desk.identity.user_id)
+    return fit("\n\n".join(part for part in (words, attached) if part))
+
+
 def deletion_key(place: Place) -> str:
     """The inbox key of the news that a question was deleted."""
     return f"{place.team}/{place.channel}/{place.message}/deleted"
+
+
+def _elsewhere(hit: Hit | None, place: Place) -> Hit | None:
+    """A thread that answers the question, unless it is the one in which it is asked."""
+    if hit is None or hit.best.document_id.rpartition("/")[2] == place.thread:
+        return None
+    return hit
 
 
 def _line(text: str) -> _Reply:

@@ -14,13 +14,15 @@ from slack_sdk.socket_mode.client import BaseSocketModeClient
 
 from metaflowbot.settings import Settings
 from metaflowbot.slack import changes, commands, digest, outdated, private, questions, trenches
-from metaflowbot.slack.app import MALFORMED, build_app, malformed
+from metaflowbot.slack.app import build_app
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
+from metaflowbot.slack.errands import Errands
 from metaflowbot.slack.people import People
 from metaflowbot.slack.replies import Replies
 from metaflowbot.slack.rules import Rules
 from metaflowbot.slack.signs import Signs
+from metaflowbot.slack.strays import MALFORMED, malformed
 from metaflowbot.slack.trenches_board import Clock
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import InboxItem, Store
@@ -41,6 +43,7 @@ class SlackService:
         clients = Clients.of(settings)
         self._settings = settings
         self._workers = Workers(store, self._work)
+        self._errands = Errands()
         desk = Desk(
             settings,
             bot,
@@ -50,6 +53,7 @@ class SlackService:
             People(clients.patient, settings.trenches.maintainers),
             Rules(settings, store, clients.patient),
             self._workers.wake,
+            self._errands.run,
         )
         self._signs = Signs(clients.hasty)
         self._handlers = self._handlers_of(desk)
@@ -133,6 +137,7 @@ class SlackService:
         self._clock.stop()
         self._digest.stop()
         self._workers.stop()
+        self._errands.close()
         self._signs.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slack_sdk import WebClient
 from slack_sdk.webhook import WebhookClient
 
 from metaflowbot.slack.clients import SLACK_FAILURES, why
@@ -43,9 +44,14 @@ class Clicked:
 
 
 def tell(desk: Desk, clicked: Clicked, line: str) -> None:
-    """A line that this person alone sees; a failure is logged, for nobody waits for it."""
+    """Soon, a line that this person alone sees: where they clicked, else in a direct message."""
+    desk.soon(lambda: _tell(desk, clicked, line))
+
+
+def _tell(desk: Desk, clicked: Clicked, line: str) -> None:
+    hasty = desk.clients.hasty
     try:
-        desk.clients.hasty.chat_postEphemeral(
+        hasty.chat_postEphemeral(
             channel=clicked.channel,
             user=clicked.user,
             thread_ts=clicked.thread or None,
@@ -53,7 +59,17 @@ def tell(desk: Desk, clicked: Clicked, line: str) -> None:
         )
     except SLACK_FAILURES as error:
         _log.info("can't tell a person where they clicked: %s", why(error))
-        respond(clicked.response_url, line)
+        if clicked.response_url:
+            respond(clicked.response_url, line)
+        else:
+            _write_to(hasty, clicked.user, line)
+
+
+def _write_to(client: WebClient, user: str, line: str) -> None:
+    try:
+        client.chat_postMessage(channel=user, text=escape(line))
+    except SLACK_FAILURES as error:
+        _log.warning("can't tell a person anything: %s", why(error))
 
 
 def respond(url: str, line: str, **more: Any) -> None:

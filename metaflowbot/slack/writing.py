@@ -1,7 +1,7 @@
 """One message while it is being written in a thread, and whole whatever happens to it.
 
-It is streamed where Slack streams. Where that is refused, a placeholder is posted and updated. A
-stream that breaks, or that Slack ends after five minutes, is replaced by the whole answer.
+It is streamed where Slack streams. Where that is refused, a placeholder is posted and updated.
+A stream that breaks, or that Slack ends after five minutes, goes on as a message that is updated.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Writing:
         self._place = place
         self._keep = keep
         self.ts = ts
-        self._mode: Literal["late", "stream", "updates"] = "late"
+        self._mode: Literal["late", "stream", "updates"] = "late"  # late: nothing before the end
         self._text = ""
         self._shown = ""
         self._steps: list[tuple[str, Sequence[Hit]]] = []
@@ -171,7 +171,7 @@ class Writing:
                 self._pause(float(headers.get("retry-after", 1)))
             case _:
                 _log.warning("the stream of %s broke: %s", self._place.key, why(error))
-                self._mode = "late"
+                self._mode = "updates"
 
     def _update_partly(self) -> None:
         """A courtesy: whatever goes wrong here, the whole answer comes at the end."""
@@ -183,6 +183,8 @@ class Writing:
             )
         except SLACK_FAILURES as error:
             _log.info("an update of %s failed: %s", self._place.key, why(error))
+            if refusal(error) == "streaming_state_conflict":
+                self._stop_bare()
         self._pause(_UPDATE_SECONDS)
 
     def _pause(self, seconds: float) -> None:
@@ -205,7 +207,10 @@ class Writing:
     def _stop(self, message: Message, metadata: dict[str, Any]) -> bool:
         """End the stream with the rest; False where it is not certain that this worked."""
         rest = message.body[len(self._shown) :]
-        chunks = [*self._waiting, *self._done()]
+        chunks = [
+            *self._waiting,
+            *self._closing(is_answer=bool(metadata["event_payload"]["answer_id"])),
+        ]
         chunks += [{"type": "markdown_text", "text": rest}] if rest else []
         for blocks in (message.below, message.simple, ()):
             try:
@@ -225,6 +230,13 @@ class Writing:
             else:
                 return True
         return False
+
+    def _closing(self, *, is_answer: bool) -> list[Chunk]:
+        """The steps as they stay above the answer, or above what is told instead of one."""
+        status = "complete" if is_answer else "error"
+        last = [step_chunk(self._place.key, *step, status) for step in self._steps[-1:]]
+        title = "Looked it up" if is_answer else "Could not look it up"
+        return [*last, {"type": "plan_update", "title": title}]
 
     def _stop_bare(self) -> None:
         """A stream must end before its message can be changed."""

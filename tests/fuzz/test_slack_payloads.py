@@ -101,12 +101,12 @@ def _live(scene: Scene) -> None:
     slack.click_view(until(lambda: slack.home(ann))["id"], "metaflowbot_opt_out", ann)
     for action_id, value in _buttons(reply):
         slack.click(scene.channel, reply["ts"], action_id, ann, value)
-        if modal := slack.modal(ann):
-            chosen = {"reason": "wrong"} if modal["callback_id"] == REASON_VIEW else {}
-            slack.submit(modal["id"], ann, chosen)
+        modal = until(lambda: slack.modal(ann))
+        chosen = {"reason": "wrong"} if modal["callback_id"] == REASON_VIEW else {}
+        slack.submit(modal["id"], ann, chosen)
     for text in ("ask what is a step?", "escalate", "forget me", "help", "settings"):
         slack.command("/metaflow", text, maxi, scene.channel)
-    slack.submit(slack.modal(maxi)["id"], maxi)
+    slack.submit(until(lambda: slack.modal(maxi))["id"], maxi)
     for name in ("ask_about", "mark_resolved", "to_trenches", "save_faq"):
         slack.shortcut(f"metaflowbot_{name}", scene.channel, ts, maxi)
     scene.escalated()
@@ -179,7 +179,7 @@ def test_bodies_that_are_anything_are_no_fault_of_ours(post: Post, body: bytes, 
 
 def unforeseen(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What failed behind the listeners, where no person was told of it."""
-    rooms = ("metaflowbot.slack.worker", "metaflowbot.slack.app")
+    rooms = tuple(f"metaflowbot.slack.{name}" for name in ("worker", "app", "errands"))
     return [
         f"{record.getMessage()}: {record.exc_info[1]!r}"
         for record in caplog.records

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from metaflowbot.slack.actions import HANDED_ON
 from metaflowbot.slack.rendering import FEEDBACK_ACTION, HUMAN_ACTION
 from tests.openai_double import OpenAIDouble
 from tests.process import Process
@@ -77,7 +78,7 @@ def test_a_question_is_answered_followed_up_rated_and_handed_on(
     modal = process.until(lambda: story.slack.modal(story.ann))
     story.slack.submit(modal["id"], story.ann, {"reason": "outdated", "words": "too old"})
     click(story.channel, first["ts"], HUMAN_ACTION, story.ann)
-    process.until(lambda: any("maintainers" in each.text for each in story.slack.ephemerals))
+    process.until(lambda: any(each.text == HANDED_ON for each in story.slack.ephemerals))
     story.slack.open_home(story.ann)
     home = process.until(lambda: story.slack.home(story.ann))
     assert "with the maintainers: open" in shown(home)

@@ -256,7 +256,10 @@ clients = Clients(made.patient, dying, made.hasty)
 people = People(made.patient, ())
 bot = Bot(store, lambda: None, lambda: None)
 rules = Rules(settings, store, made.patient)
-desk = Desk(settings, bot, store, identify(made.patient), clients, people, rules, lambda: None)
+we = identify(made.patient)
+desk = Desk(
+    settings, bot, store, we, clients, people, rules, lambda: None, lambda errand: errand()
+)
 workers = Workers(store, Board(desk), lease_seconds=0.4)
 workers.start()
 while store.health().depth:

@@ -247,6 +247,10 @@ class SlackDouble:
             payloads.answer_in(self.workspace, channel, user, ack.body)
         return ack
 
+    def send_payload(self, payload: Json) -> Ack:
+        """Sends an interaction that no person could set off, as it is."""
+        return self._interact("interactive", payload)
+
     def submit(self, view_id: str, user: str, values: Json | None = None) -> Ack:
         """Submits a modal; `values` maps block ids to entries (or to {action_id: entry})."""
         with self.workspace.lock:
