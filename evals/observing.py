@@ -119,8 +119,8 @@ def _read(path: Path, subject: str) -> dict[str, Any]:
         raise UsageError(f"--resume: {path} is no unfinished run: leave --resume out") from None
     if known != subject:
         raise UsageError(
-            f"--resume: the unfinished run {path} is of other questions, another index or model: "
-            "leave --resume out"
+            f"--resume: the unfinished run {path} is of other questions, another index, "
+            "model or code: leave --resume out"
         )
     for line in lines:
         try:
@@ -149,8 +149,8 @@ class Watch:
         """Each case `trials` times, in order; raises what searching and answering raise."""
         kind = TypeAdapter(Observation)
         asked = [(case, trial) for case in cases for trial in range(trials)]
-        if asked:
-            self.look(asked[0][0], 0)  # the first call loads the models
+        if asked:  # the first question loads what is loaded once; a chat model need not be asked
+            said(replace(self.answerer, model=None, fallback=None), asked[0][0].asked)
         seen = []
         for case, trial in advance(asked):
             key = f"question {case.id} {trial}"

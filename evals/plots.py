@@ -7,7 +7,7 @@ from html import escape
 
 from evals.figures import Figure, Point
 
-_WIDE, _HIGH, _EDGE = 420, 220, 36
+_WIDE, _HIGH, _EDGE = 420, 230, 36
 
 
 def interval(figure: Figure) -> str:
@@ -30,7 +30,9 @@ def interval(figure: Figure) -> str:
 def risk_coverage(curve: Sequence[Point]) -> str:
     """Risk (upwards) by coverage; '' for fewer than two points."""
     points = [(point.coverage, point.risk) for point in curve]
-    return _lines([("risk", points)], "share of questions answered", "share of wrong answers")
+    shares = (0, 0.25, 0.5, 0.75, 1)
+    up = "share of wrong answers"
+    return _lines([("risk", points)], "share of questions answered", up, shares)
 
 
 def history(series: Sequence[tuple[str, Sequence[float | None]]]) -> str:
@@ -44,12 +46,15 @@ def history(series: Sequence[tuple[str, Sequence[float | None]]]) -> str:
 
 
 def _lines(
-    series: Sequence[tuple[str, Sequence[tuple[float, float]]]], across: str, up: str
+    series: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    across: str,
+    up: str,
+    ticks: Sequence[float] = (),
 ) -> str:
     drawn = [(name, points) for name, points in series if len(points) > 1]
     if not drawn:
         return ""
-    parts = [_axes(across, up)]
+    parts = [_axes(across, up, ticks)]
     for place, (name, points) in enumerate(drawn):
         path = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
         parts.append(f'<polyline class="line s{place % 6}" points="{path}"/>')
@@ -68,11 +73,16 @@ def _lines(
     )
 
 
-def _axes(across: str, up: str) -> str:
+def _axes(across: str, up: str, shares: Sequence[float]) -> str:
     ticks = "".join(
         f'<line class="grid" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(at):.1f}" y2="{_y(at):.1f}"/>'
         f'<text class="tick" x="{_x(0) - 6}" y="{_y(at) + 4:.1f}" text-anchor="end">{at:g}</text>'
         for at in (0, 0.25, 0.5, 0.75, 1)
+    )
+    ticks += "".join(
+        f'<text class="tick" x="{_x(at):.1f}" y="{_y(0) + 14:.1f}" text-anchor="middle">{at:g}'
+        "</text>"
+        for at in shares
     )
     return (
         f'{ticks}<text class="tick" x="{_x(0.5)}" y="{_HIGH - 4}" text-anchor="middle">'
@@ -85,4 +95,4 @@ def _x(share: float) -> float:
 
 
 def _y(share: float) -> float:
-    return 20 + (1 - share) * (_HIGH - 20 - 30)
+    return 20 + (1 - share) * (_HIGH - 20 - 40)

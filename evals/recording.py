@@ -24,24 +24,29 @@ from metaflowbot.llm import ChatModel
 class Tape:
     """A folder with the calls of one run, to be written or to be read."""
 
-    def __init__(self, folder: Path, *, replay: bool) -> None:
-        """Begin a new tape, or read one; raises UsageError where that can't be done."""
+    def __init__(self, folder: Path, *, replay: bool, resume: bool = False) -> None:
+        """Begin a new tape, go on with one, or read one; raises UsageError where that can't be."""
         self.folder, self.is_replay = folder, replay
         self._calls: dict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._times: dict[str, float] = {}
         try:
-            about = self._load() if replay else self._begin()
+            about = self._load() if replay else self._begin(resume=resume)
             self.started_at, self.models = str(about["started_at"]), dict(about["models"])
         except OSError as error:
             option = "--replay" if replay else "--record"
             raise UsageError(f"{option} {folder}: {error.strerror}: name another folder") from None
         except (ValueError, KeyError, TypeError):
-            raise UsageError(f"--replay {folder} is no recorded run") from None
+            raise UsageError(f"{folder} is no recorded run: name another folder") from None
 
-    def _begin(self) -> dict[str, Any]:
+    def _begin(self, *, resume: bool) -> dict[str, Any]:
         self.folder.mkdir(parents=True, exist_ok=True)
+        goes_on = resume and (self.folder / "run.json").exists()
         for name in ("calls.jsonl", "times.jsonl"):
-            (self.folder / name).write_text("", encoding="utf-8")
+            path = self.folder / name
+            whole = path.read_bytes().rpartition(b"\n")[0] if goes_on else b""
+            path.write_bytes(whole and whole + b"\n")  # a last line that was cut is dropped
+        if goes_on:
+            return self._about()
         about = {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "models": {}}
         self._keep(about)
         return about
@@ -53,6 +58,9 @@ class Tape:
         for line in self._lines("calls.jsonl"):
             self._calls[line["key"]].append(line)
         self._times = {line["key"]: line["ms"] for line in self._lines("times.jsonl")}
+        return self._about()
+
+    def _about(self) -> dict[str, Any]:
         about: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         return about
 

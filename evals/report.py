@@ -16,6 +16,10 @@ from metaflowbot.errors import UsageError
 
 _HERE = Path(__file__).resolve().parent
 HISTORY = 20
+_RISK = (
+    "If only the most confident answers were given: how many of them would cite no right page. "
+    "Messages that no source answers are among them, so the right end is high."
+)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -30,8 +34,9 @@ def write(run: Run, path: Path) -> Path:
 
 
 def page(run: Run, earlier: Sequence[Run] = ()) -> str:
-    """The whole page; `earlier` are the runs for its history, oldest first."""
-    parts = "\n".join(_parts(run, earlier))
+    """The whole page; `earlier` are runs, oldest first: those of its dataset are its history."""
+    alike = [old for old in earlier if old.subject.dataset == run.subject.dataset]
+    parts = "\n".join(_parts(run, alike))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -85,10 +90,17 @@ def _worst(run: Run) -> str:
 def _ranked(members: Mapping[str, Outcome]) -> str:
     rows = [
         f'<li><a href="#{escape(_anchor(name))}">{escape(_short(members[name].question))}</a> '
-        f'<span class="soft">{escape(name)}</span>{_why(members[name], 2)}</li>'
+        f'<span class="soft">{escape(_after(members[name]) + name)}</span>'
+        f"{_why(members[name], 2)}</li>"
         for name in worst(members)
     ]
     return "".join(rows) or "<li>Nothing went wrong.</li>"
+
+
+def _after(outcome: Outcome) -> str:
+    """The question before, of a follow-up."""
+    asked = [line.removeprefix("user: ") for line in outcome.history if line.startswith("user: ")]
+    return f"after “{_short(asked[-1])}” · " if asked else ""
 
 
 def _why(outcome: Outcome, count: int) -> str:
@@ -173,8 +185,11 @@ def _plots(run: Run, earlier: Sequence[Run]) -> str:
         ]
     )
     shown = [
-        f"<div><h2>{title}</h2>{plot}</div>"
-        for title, plot in (("Risk by coverage", curve), ("History", past))
+        f'<div><h2>{title}</h2>{plot}<p class="soft">{told}</p></div>'
+        for title, plot, told in (
+            ("Risk by coverage", curve, _RISK),
+            ("History", past, "Runs with this dataset in the same folder."),
+        )
         if plot
     ]
     return f'<section class="plots">{"".join(shown)}</section>'

@@ -101,7 +101,9 @@ class Session:
 
 def _tape(order: Order) -> Tape | None:
     folder = order.record or order.replay
-    return Tape(folder, replay=order.replay is not None) if folder else None
+    if folder is None:
+        return None
+    return Tape(folder, replay=order.replay is not None, resume=order.resume)
 
 
 def _answerer(settings: Settings, tape: Tape | None) -> Answerer:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,19 +124,21 @@ def test_an_order_that_makes_no_sense_is_refused(
 # Resuming
 
 
+class StoppedError(Exception):
+    """Stands for the end of the process."""
+
+
+def two(items: Iterable[object]) -> Iterator[object]:
+    """Two of them, and then the end."""
+    for place, item in enumerate(items):
+        if place == 2:
+            raise StoppedError
+        yield item
+
+
 def test_a_run_that_was_stopped_goes_on_from_there(home: Path, order: Order) -> None:
     assert order.out is not None
     session = Session.opened(order, keyless(home))
-
-    class StoppedError(Exception):
-        pass
-
-    def two(items: object) -> Iterator[object]:
-        for place, item in enumerate(items):  # type: ignore[var-annotated,arg-type]
-            if place == 2:
-                raise StoppedError
-            yield item
-
     with pytest.raises(StoppedError):
         session.bench.seen(session.journal, two)
     unfinished = order.out / "unfinished.jsonl"
@@ -147,6 +149,30 @@ def test_a_run_that_was_stopped_goes_on_from_there(home: Path, order: Order) -> 
     assert run.questions.keys() == {"q1", "q2", "u1", "a1"}
     assert not unfinished.exists()
     assert path.exists()
+
+
+def test_a_recording_that_was_stopped_goes_on_and_repeats_byte_for_byte(
+    home: Path, order: Order, tmp_path: Path
+) -> None:
+    tape = tmp_path / "tape"
+    recorded = replace(order, record=tape)
+    with OpenAIDouble() as server:
+        settings = Settings(
+            home=home,
+            chat_model="openai:gpt-5-mini",
+            openai_api_key=server.key,  # type: ignore[arg-type]
+            openai_base_url=server.url,
+        )
+        session = Session.opened(recorded, settings)
+        assert session.tape is not None
+        with pytest.raises(StoppedError):
+            session.bench.seen(session.journal, two, session.tape.timer)
+        times = tape / "times.jsonl"
+        times.write_text(times.read_text() + '{"key": "search u1')
+        _, first = ran(replace(recorded, resume=True), settings)
+    again = replace(order, replay=tape, out=tmp_path / "again")
+    _, second = ran(again, keyless(home))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_stopped_run_of_something_else_is_not_resumed(home: Path, order: Order) -> None:
@@ -348,6 +374,8 @@ def test_earlier_runs_make_the_history(home: Path, order: Order) -> None:
     ]
     assert "History" in report.page(run, [older, run])
     assert "History" not in report.page(run, [run])
+    other = replace(older, subject=replace(older.subject, dataset="other"))
+    assert "History" not in report.page(run, [other, run])
 
 
 def test_the_flow_gives_what_the_command_gives_and_shows_it_on_a_card(
