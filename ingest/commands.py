@@ -159,7 +159,8 @@ def _sources(settings: Settings, named: Mapping[str, str]) -> Iterator[Source]:
     cache = settings.home / "cache" / "sources"
     yield DocsSource(named.get("metaflow-docs", docs.location), cache, docs.include)
     yield ApiReference()
-    yield LabsSource(named.get("labs", labs.location), partial(review.published, settings))
+    published = partial(review.published, settings)
+    yield LabsSource(named.get("labs", labs.location), published, labs.internal)
 
 
 def _forge(settings: Settings) -> Source:

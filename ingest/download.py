@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -36,7 +37,7 @@ class NoTextError(SourceError):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Which URLs may be fetched for a location that the operator named.
+    """Which URLs may be fetched.
 
     `schemes` are URL schemes; `kinds` are kinds of addresses as `kind_of` names them.
     """
@@ -55,6 +56,10 @@ class Gate:
             if kind not in self.kinds:
                 raise SourceError(f"{_named(url)} is refused: it leads to a {kind} address")
         return addresses[0]
+
+
+# For addresses that other people than the operator named.
+PUBLIC = Gate(frozenset({"http", "https"}), frozenset({"public"}))
 
 
 def gate_for(location: str) -> Gate:
@@ -95,6 +100,19 @@ def fetch_text(url: str, gate: Gate) -> str:
     raise SourceError(f"{_named(url)}: more than {_MAX_REDIRECTS} redirects in a row")
 
 
+def settled(url: str, gate: Gate) -> str:
+    """Where the redirects of `url` end, whatever is there; `gate` admits each of them.
+
+    Raises SourceError where one can't be reached or is refused.
+    """
+    for _ in range(_MAX_REDIRECTS + 1):
+        with _asked(url, gate.admit(url)) as response:
+            if not response.has_redirect_location:
+                return url
+            url = urljoin(url, response.headers["Location"])
+    raise SourceError(f"{_named(url)}: more than {_MAX_REDIRECTS} redirects in a row")
+
+
 def text_of(body: bytes, name: str) -> str:
     """Bytes -> text with plain line ends; raises NoTextError with `name` when it is none."""
     try:
@@ -108,6 +126,13 @@ def text_of(body: bytes, name: str) -> str:
 
 def _get(url: str, address: str, deadline: float) -> bytes | str:
     """The body, or where the answer redirects to."""
+    with _asked(url, address) as response:
+        return _answer(response, url, deadline)
+
+
+@contextmanager
+def _asked(url: str, address: str) -> Iterator[httpx2.Response]:
+    """What the server at `address` answers for `url`, of which the body is not read yet."""
     try:
         asked = httpx2.URL(url)
         # Without a proxy of the environment: it would resolve the name itself, unchecked.
@@ -120,7 +145,7 @@ def _get(url: str, address: str, deadline: float) -> bytes | str:
                 extensions={"sni_hostname": asked.raw_host.decode("ascii")},
             ) as response,
         ):
-            return _answer(response, url, deadline)
+            yield response
     except httpx2.TimeoutException:
         seconds = f"{_SECONDS_OF_SILENCE:g} s"
         raise SourceError(f"{_named(url)} did not answer within {seconds}") from None

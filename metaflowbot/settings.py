@@ -69,7 +69,10 @@ class DocsSource(_Table):
 
 
 class LabsSource(_Table):
+    """`internal` names hosts inside the network whose published write-ups may be read."""
+
     location: str = ""
+    internal: tuple[str, ...] = ()
 
 
 class SlackSource(_Table):

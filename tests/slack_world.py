@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -317,6 +318,21 @@ def endpoint(service: SlackService) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def elsewhere() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """An address that is not Slack's, and whether anybody has called there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+
+        def was_called() -> bool:
+            with suppress(BlockingIOError):
+                listener.accept()[0].close()
+                return True
+            return False
+
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", was_called
 
 
 @pytest.fixture(params=["socket", "http"])

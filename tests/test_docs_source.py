@@ -6,9 +6,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -437,9 +439,88 @@ def test_a_server_out_of_reach_is_told_at_once_and_without_the_password(
     with pytest.raises(SourceError) as caught:
         read(url, tmp_path)
     assert time.monotonic() - started < 10
-    assert "can't be fetched" in str(caught.value)
+    assert "can't be reached" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+@contextmanager
+def forge(answer: Callable[[str, str], str]) -> Iterator[tuple[str, list[str]]]:
+    """A git server that holds nothing; gives its address and log.
+
+    `answer` says for a path and a client where it is redirected to, '' for not at all.
+    """
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            client = self.headers.get("User-Agent", "").partition("/")[0]
+            asked.append(f"{client} {self.path.partition('/info')[0]}")
+            target = answer(self.path, client)
+            self.send_response(302 if target else 404)
+            if target:
+                self.send_header("Location", target)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("http://169.254.169.254/latest", "leads to a link-local address"),
+        ("http://10.0.0.1/docs.git/info/refs", "leads to a private address"),
+        ("file:///etc/hostname", "is not an http or https URL"),
+    ],
+)
+def test_a_repository_is_not_fetched_from_where_its_server_should_not_lead(
+    target: str, reason: str, tmp_path: Path
+) -> None:
+    with forge(lambda path, client: target) as (url, asked):
+        with pytest.raises(SourceError, match=reason):
+            read(f"{url}/docs.git", tmp_path)
+        assert not any(line.startswith("git ") for line in asked)
+
+
+def test_a_repository_that_was_moved_is_asked_where_it_is_now(tmp_path: Path) -> None:
+    def moved(path: str, client: str) -> str:
+        return path.replace("/old.git", "/new.git") if "/old.git" in path else ""
+
+    with forge(moved) as (url, asked), pytest.raises(SourceError, match="not found"):
+        read(f"{url}/old.git", tmp_path)
+    assert "git /new.git" in asked
+    assert "git /old.git" not in asked
+
+
+def test_git_itself_is_led_nowhere_else(tmp_path: Path) -> None:
+    def leading_git(path: str, client: str) -> str:
+        return path.replace("/docs.git", "/inside.git") if client == "git" else ""
+
+    with forge(leading_git) as (url, asked), pytest.raises(SourceError, match="can't be fetched"):
+        read(f"{url}/docs.git", tmp_path)
+    assert "git /docs.git" in asked
+    assert "git /inside.git" not in asked
+
+
+def test_a_link_out_of_the_tree_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path / "secret.md", "# Secret")
+    write(tmp_path / "tree/docs/a.md", "# A")
+    (tmp_path / "tree/docs/b.md").symlink_to(tmp_path / "secret.md")
+    documents, omitted = read(tmp_path / "tree", tmp_path)
+    assert set(documents) == {"docs/a.md"}
+    assert omitted["docs/b.md"] == "a link that leads out of the tree"
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

@@ -459,8 +459,10 @@ def test_a_file_over_the_limit_is_not_read_to_its_end() -> None:
 # Published write-ups
 
 
-def published(*urls: str, location: str = "") -> tuple[dict[str, Document], dict[str, str]]:
-    items = list(LabsSource(location, lambda: urls).read())
+def published(
+    *urls: str, location: str = "", internal: tuple[str, ...] = ("127.0.0.1",)
+) -> tuple[dict[str, Document], dict[str, str]]:
+    items = list(LabsSource(location, lambda: urls, internal).read())
     documents = {item.id: item for item in items if isinstance(item, Document)}
     return documents, {item.what: item.why for item in items if isinstance(item, Omission)}
 
@@ -484,6 +486,31 @@ def test_a_write_up_that_can_not_be_read_is_named_and_the_others_are_kept(alone:
         assert "labs:b" in documents
         assert len(documents) > 1
         assert "404" in omissions[f"{site}/a"]
+
+
+def test_a_write_up_inside_the_network_is_read_only_where_the_operator_named_its_host(
+    alone: Path,
+) -> None:
+    with served({"/a.md": "# A\n\nSecret."}) as (site, asked):
+        for internal in ((), ("localhost",)):
+            documents, omissions = published(f"{site}/a", location=str(alone), internal=internal)
+            assert "labs:a" not in documents
+            assert "leads to a loopback address" in omissions[f"{site}/a"]
+        assert asked == []
+
+
+def test_a_link_out_of_the_tree_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.md").write_text("# Secret")
+    tree = tmp_path / "content"
+    tree.mkdir()
+    (tree / "a.md").write_text("# A\n\nText.")
+    (tree / "b.md").symlink_to(tmp_path / "secret.md")
+    (tree / "c.md").symlink_to(tree / "a.md")
+    items = list(LabsSource(str(tmp_path)).read())
+    assert [item.id for item in items if isinstance(item, Document)] == ["labs:a", "labs:c"]
+    assert [item.why for item in items if isinstance(item, Omission)] == [
+        "a link that leads out of the tree"
+    ]
 
 
 def test_without_a_location_and_without_write_ups_the_source_is_not_set_up() -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -14,7 +15,7 @@ from metaflowbot.errors import SettingsError
 from metaflowbot.slack.service import SlackService
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import InboxItem
-from tests.slack_world import World, signed, until
+from tests.slack_world import World, elsewhere, signed, until
 
 pytest_plugins = ["tests.slack_world"]
 only_once = pytest.mark.parametrize("transport", ["socket"], indirect=True)
@@ -175,6 +176,43 @@ def test_a_bad_or_old_signature_is_refused(world: World, http_service: SlackServ
 @only_once
 def test_a_body_that_is_no_payload_is_refused(world: World, http_service: SlackService) -> None:
     assert http_service.dispatch(b"{", {"content-type": "application/json"})[0] == 400
+
+
+@only_once
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"type": "event_callback", "event": "hello"},
+        {"type": "event_callback", "event": {"type": "message", "channel": 1, "ts": []}},
+        {"type": "block_actions", "user": "U1", "actions": [{"action_id": "metaflowbot_share"}]},
+        {"type": "view_submission", "view": {"callback_id": "metaflowbot_rules"}},
+        ["event_callback"],
+    ],
+)
+def test_a_signed_payload_in_another_shape_is_refused_or_left(
+    world: World, http_service: SlackService, payload: object
+) -> None:
+    body = json.dumps(payload).encode()
+    status, _, said = http_service.dispatch(body, signed(world.slack.signing_secret, body))
+    assert status in (200, 400, 404)
+    assert b"Traceback" not in said
+
+
+@only_once
+def test_an_answer_goes_to_slack_and_to_no_other_address(
+    world: World, http_service: SlackService
+) -> None:
+    with elsewhere() as (url, was_called):
+        form = {"command": "/metaflow", "user_id": world.ann, "channel_id": world.channel}
+        more = {"text": "ask how?", "trigger_id": "1.2", "response_url": url}
+        body = urlencode({**form, **more}).encode()
+        headers = signed(world.slack.signing_secret, body)
+        headers["content-type"] = "application/x-www-form-urlencoded"
+        status, _, said = http_service.dispatch(body, headers)
+        world.settle()
+        assert not was_called()
+    assert status == 200
+    assert b"went wrong" in said
 
 
 @only_once

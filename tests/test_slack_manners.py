@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.slack_world import World, shown, until
+from tests.slack_world import World, elsewhere, shown, until
 
 pytest_plugins = ["tests.slack_world"]
 TRACE = "Traceback (most recent call last):\n" + "".join(
@@ -35,14 +35,25 @@ def test_without_the_scope_the_preview_of_a_file_is_read(live: World) -> None:
 
 
 def test_the_token_is_sent_to_slack_alone(live: World) -> None:
-    with live.slack.hold_deliveries():
-        mention = f"<@{live.slack.bot_user_id}> why?"
-        ts = live.slack.say(live.channel, live.ann, mention, files={"trace.txt": TRACE})
-        for parcel in live.slack._delivery.held or []:
-            for file in parcel.payload["event"].get("files", []):
-                file["url_private"] = "http://127.0.0.1:9/stolen"
+    with elsewhere() as (url, was_called):
+        with live.slack.hold_deliveries():
+            mention = f"<@{live.slack.bot_user_id}> why?"
+            ts = live.slack.say(live.channel, live.ann, mention, files={"trace.txt": TRACE})
+            for parcel in live.slack._delivery.held or []:
+                for file in parcel.payload["event"].get("files", []):
+                    file["url_private"] = url
+        live.reply(ts)
+        assert not was_called()
+    assert "step_1" in live.bot.asked[0].text
+
+
+def test_of_a_file_that_is_too_large_the_preview_is_read(live: World) -> None:
+    mention = f"<@{live.slack.bot_user_id}> why?"
+    files = {"trace.txt": TRACE + "more\n" * 300_000}
+    ts = live.slack.say(live.channel, live.ann, mention, files=files)
     live.reply(ts)
     assert "step_1" in live.bot.asked[0].text
+    assert "step_59" not in live.bot.asked[0].text
 
 
 def test_a_message_of_40000_characters_is_answered_by_its_two_ends(live: World) -> None:

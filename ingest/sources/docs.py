@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies
 
+from ingest.download import gate_for, settled
 from ingest.mdx import split_api_objects, to_markdown
 from ingest.sections import SectionWriter
 from ingest.sources import Item, Moved, Omission
@@ -22,6 +24,7 @@ from metaflowbot.errors import SourceError
 SITE = "https://docs.metaflow.org"
 _ANSWER_SECONDS = 20
 _FETCH_SECONDS = 180
+_REFS = "/info/refs?service=git-upload-pack"  # what git asks a repository for first
 _UNFINISHED = "tmp"  # how the name of a folder begins in which a clone is made
 _ABANDONED_SECONDS = 3600
 _MAX_PAGE_BYTES = 2_000_000
@@ -90,6 +93,8 @@ class DocsSource:
             return None
         if path.name.startswith("_"):
             return Omission(identity, "part of other pages, no page of its own")
+        if not path.resolve().is_relative_to(root):
+            return Omission(identity, "a link that leads out of the tree")
         for prefix, why in _LEFT_OUT.items():
             if identity.startswith(prefix) and not identity.startswith(self.include or ("\0",)):
                 return Omission(identity, why)
@@ -229,15 +234,48 @@ def _fetch(url: str, clone: Path) -> tuple[Path, str]:
     _sweep(clone.parent)
     cloned = _is_clone_of(url, clone)
     try:
+        remote = _remote(url)
         # Asked first: a host that swallows connections would hold a clone for minutes.
-        _git("ls-remote", "--quiet", url, "HEAD", seconds=_ANSWER_SECONDS)
-        if not (cloned and _update(url, clone)):
-            _clone(url, clone)
+        _git(
+            *remote.options,
+            "ls-remote",
+            "--quiet",
+            "--",
+            remote.url,
+            "HEAD",
+            seconds=_ANSWER_SECONDS,
+        )
+        if not (cloned and _update(remote, clone)):
+            _clone(remote, url, clone)
     except SourceError as error:
         if not cloned:
             raise
         return clone, f"{error}; the copy fetched earlier is used"
     return clone, ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """Where a repository is, and the options that keep git there."""
+
+    url: str
+    options: tuple[str, ...] = ()
+
+
+def _remote(url: str) -> _Remote:
+    """Where the redirects of a repository's URL end, as pages are fetched: see ingest.download."""
+    scheme = url.partition(":")[0]
+    if scheme not in ("http", "https"):
+        return _Remote(url)
+    stay = ("-c", "http.followRedirects=false")
+    if scheme in getproxies():  # it resolves names itself, and decides what can be reached
+        return _Remote(url, stay)
+    gate = gate_for(url)
+    there = settled(url.rstrip("/") + _REFS, gate).removesuffix(_REFS)
+    parts = urlsplit(there)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    at = f"http.curloptResolve={parts.hostname}:{port}:{gate.admit(there)}"
+    return _Remote(there, (*stay, "-c", at))
 
 
 def _sweep(folder: Path) -> None:
@@ -258,17 +296,18 @@ def _is_clone_of(url: str, clone: Path) -> bool:
         return False
 
 
-def _update(url: str, clone: Path) -> bool:
+def _update(remote: _Remote, clone: Path) -> bool:
     """Whether the clone could be brought up to date; a damaged one can't."""
     try:
-        _git("fetch", "--quiet", "--depth", "1", url, "HEAD", at=clone)
+        fetch = ("fetch", "--quiet", "--depth", "1", "--", remote.url, "HEAD")
+        _git(*remote.options, *fetch, at=clone)
         _git("reset", "--quiet", "--hard", "FETCH_HEAD", at=clone)
     except SourceError:
         return False
     return True
 
 
-def _clone(url: str, clone: Path) -> None:
+def _clone(remote: _Remote, url: str, clone: Path) -> None:
     """Clone beside and rename, so that a clone cut short is never taken for a whole one."""
     import shutil
     import tempfile
@@ -277,7 +316,7 @@ def _clone(url: str, clone: Path) -> None:
         clone.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=clone.parent) as folder:
         fresh = Path(folder) / "clone"
-        _git("clone", "--quiet", "--depth", "1", url, str(fresh))
+        _git(*remote.options, "clone", "--quiet", "--depth", "1", "--", remote.url, str(fresh))
         _git("remote", "set-url", "origin", _without_password(url), at=fresh)
         shutil.rmtree(clone, ignore_errors=True)
         fresh.rename(clone)

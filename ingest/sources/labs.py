@@ -12,7 +12,7 @@ from typing import Protocol
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ingest import mdc, mdx
-from ingest.download import MAX_BYTES, Gate, NoTextError, fetch_text, gate_for, text_of
+from ingest.download import MAX_BYTES, PUBLIC, Gate, NoTextError, fetch_text, gate_for, text_of
 from ingest.llms_txt import Link, addresses, links_in, listed, origin, page_url, slug, split_pages
 from ingest.sections import SectionWriter, Slugger, fenced, plain_heading
 from ingest.sources import NotSetUpError, Omission
@@ -71,11 +71,13 @@ class LabsSource:
     A folder holds one of these files or is a Nuxt Content tree. llms-full.txt does not say which
     URLs its pages have: llms.txt beside it does; without that, the links between the pages tell
     some, and the others are cited as their place in llms-full.txt itself. `published` gives the
-    URLs of further pages, wherever they are: those of published write-ups.
+    URLs of further pages: those of published write-ups. Since it was not the operator who named
+    them, they are read from public addresses alone, and from the hosts in `internal`.
     """
 
     location: str
     published: Callable[[], Sequence[str]] = tuple
+    internal: tuple[str, ...] = ()
     name: str = "labs"
 
     def read(self) -> Iterator[Document | Omission]:
@@ -99,7 +101,7 @@ class LabsSource:
 
     def _published_pages(self) -> Iterator[Page | Omission]:
         for url in self.published():
-            yield _published_page(url)
+            yield _published_page(url, self.internal)
 
     def _pages(self) -> Iterator[Page | Omission]:
         if re.match(r"https?://", self.location):
@@ -222,13 +224,15 @@ def _full_pages(text: str, index: Sequence[Link], origin: str) -> Iterator[Page 
         yield Page(title, urls.get(at) or _place_in_full(title, site), page)
 
 
-def _published_page(url: str) -> Page | Omission:
+def _published_page(url: str, internal: Sequence[str]) -> Page | Omission:
     """The Markdown behind a page's URL: where Nuxt Content or the page's own site keeps it."""
+    is_internal = urlsplit(url).hostname in internal
     path = urlsplit(url).path.rstrip("/")
     bare = urljoin(url, path)
     for target in (urljoin(url, f"/raw{path}.md"), f"{bare}.md", f"{bare}/index.md", url):
         try:
-            return Page(url, url, fetch_text(target, gate_for(url)))
+            gate = gate_for(url) if is_internal else PUBLIC
+            return Page(url, url, fetch_text(target, gate))
         except SourceError as error:
             why = error.reason if isinstance(error, NoTextError) else str(error)
     return Omission(url, why)
@@ -248,6 +252,9 @@ def _tree_pages(tree: Path) -> Iterator[Page | Omission]:
                 continue
             path = Path(folder) / name
             relative = path.relative_to(tree).as_posix()
+            if not path.resolve().is_relative_to(tree.resolve()):
+                yield Omission(relative, "a link that leads out of the tree")
+                continue
             try:
                 yield Page(
                     relative, _tree_url(relative), _read_file(path, relative, _MAX_PAGE_BYTES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from typing import Any
 
 from slack_bolt import App
 from slack_bolt.authorization import AuthorizeResult
@@ -22,6 +24,7 @@ from metaflowbot.slack import (
     strays,
     trenches,
 )
+from metaflowbot.slack.clients import is_slacks
 from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.signs import Signs
 
@@ -33,6 +36,7 @@ def build_app(desk: Desk, signs: Signs) -> App:
     storing fails Slack sends the event again.
     """
     app = _bare_app(desk)
+    app.use(_answers_go_to(desk.settings.slack_api_url))
     live.listen(app, desk.settings, desk.identity, desk.clients.hasty, desk.store.threads)
     questions.listen(app, desk, signs)
     feedback.listen(app, desk)
@@ -71,6 +75,18 @@ def _bare_app(desk: Desk) -> App:
         process_before_response=True,
         raise_error_for_unhandled_request=True,
     )
+
+
+def _answers_go_to(api_url: str) -> Callable[..., BoltResponse]:
+    """Take an address to answer at that is not Slack's out of a payload."""
+
+    def pass_on(body: dict[str, Any], next: Callable[[], BoltResponse]) -> BoltResponse:  # noqa: A002
+        if "response_url" in body and not is_slacks(str(body["response_url"]), api_url):
+            _log.warning("a payload wants its answer at an address that is not Slack's")
+            del body["response_url"]
+        return next()
+
+    return pass_on
 
 
 def _is_news(record: logging.LogRecord) -> bool:

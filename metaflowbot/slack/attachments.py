@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
-from metaflowbot.slack.clients import why
+from metaflowbot.slack.clients import is_slacks, why
 
 # A question holds 16,000 characters at most; what is longer keeps its beginning and its end.
 _MOST_CHARS = 15_000
@@ -53,23 +52,29 @@ def _is_text(file: Mapping[str, Any]) -> bool:
 def _read(file: Mapping[str, Any], token: str, api_url: str) -> str:
     url = str(file.get("url_private") or "")
     preview = str(file.get("preview") or "")
-    if not _is_slacks(url, api_url) or int(file.get("size") or 0) > _MOST_BYTES:
+    if not is_slacks(url, api_url):  # the token goes to Slack alone
         return preview
     try:
-        answer = httpx.get(
-            url, headers={"Authorization": f"Bearer {token}"}, timeout=10, follow_redirects=False
-        )
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
+        text = _fetch(url, token)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         _log.warning("an attached file can't be read: %s", why(error))
         return preview
-    if answer.headers.get("content-type", "").startswith("text/html"):
-        return preview  # Slack's sign-in page: the token may not read files
-    return answer.text
+    return preview if text is None else text
 
 
-def _is_slacks(url: str, api_url: str) -> bool:
-    """The token goes to Slack alone."""
-    parts = urlsplit(url)
-    slacks = parts.scheme == "https" and str(parts.hostname).endswith(".slack.com")
-    return slacks or (bool(url) and parts[:2] == urlsplit(api_url)[:2])
+def _fetch(url: str, token: str) -> str | None:
+    """The text at an address of Slack's; None for a page or for more than is read of a file."""
+    headers = {"Authorization": f"Bearer {token}"}
+    with (
+        httpx2.Client(timeout=10) as client,
+        client.stream("GET", url, headers=headers) as answer,
+    ):
+        answer.raise_for_status()
+        if answer.headers.get("content-type", "").startswith("text/html"):
+            return None  # Slack's sign-in page: the token may not read files
+        body = bytearray()
+        for chunk in answer.iter_bytes():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                return None
+    return body.decode(answer.encoding or "utf-8", errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -76,6 +77,16 @@ def web_client(settings: Settings) -> WebClient:
             ConnectionErrorRetryHandler(max_retry_count=2),
         ],
     )
+
+
+def is_slacks(url: str, api_url: str) -> bool:
+    """Whether an address is Slack's own, or that of the Web API which the settings name."""
+    try:
+        parts = urlsplit(url)
+        slacks = parts.scheme == "https" and f".{parts.hostname}".endswith(".slack.com")
+    except ValueError:
+        return False
+    return slacks or (bool(url) and parts[:2] == urlsplit(api_url)[:2])
 
 
 def why(error: BaseException) -> str:

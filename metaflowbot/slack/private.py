@@ -60,7 +60,7 @@ def ask(
         "channel": channel,
         "text": text,
         "files": described(files),
-        "response_url": str(body.get("response_url") or ""),
+        "response_url": str(body["response_url"]),
     }
     desk.receive(key, "private", payload, person=f"slack:{user}")
     return LOOKING

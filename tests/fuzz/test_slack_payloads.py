@@ -22,6 +22,8 @@ from tests.slack_double import SlackDouble
 from tests.slack_world import endpoint, signed
 from tests.trenches_scene import Scene, until
 
+# Hypothesis minds that the workers behind the service draw random numbers while it draws its own.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 FORM = "application/x-www-form-urlencoded"
 NAMES = [
     *("trenches_claim", "trenches_schedule", "trenches_solve", "trenches_decline"),
