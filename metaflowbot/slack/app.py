@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from slack_bolt import App
+from slack_bolt import App, BoltResponse
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk import WebClient
 
@@ -27,6 +27,8 @@ from metaflowbot.slack import (
 from metaflowbot.slack.clients import is_slacks
 from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.signs import Signs
+
+_log = logging.getLogger(__name__)
 
 
 def build_app(desk: Desk, signs: Signs) -> App:
