@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DOCS ?=
 DATASET ?=
 
-.PHONY: up test check audit bench fuzz lock image secrets clean
+.PHONY: up test check audit bench fuzz chaos faults load soak scale lock image secrets clean
 
 up: $(VENV)/.installed
 	$(BIN)/metaflowbot up
@@ -44,6 +44,24 @@ bench: $(VENV)/.installed-dev
 COUNT ?= 10000
 fuzz: $(VENV)/.installed-dev
 	FUZZ_COUNT=$(COUNT) $(BIN)/pytest -n auto tests/fuzz
+
+# What an operator wants to see proved; each prints its figures, and fails where they fall short.
+# They take minutes, want an otherwise idle machine, and talk to nothing but it.
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.scenarios.chaos --database sqlite
+	$(BIN)/python -m tests.scenarios.chaos --database postgresql
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.scenarios.faults
+
+load: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.scenarios.load_slack --seconds 300
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.scenarios.soak
+
+scale: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.scenarios.scale
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -61,6 +61,7 @@ class OpenAIDouble:
         self._cut: int | None = None
         self._hang: int | None = None
         self._comments = False
+        self._garbled = False
         self._released = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
@@ -108,6 +109,15 @@ class OpenAIDouble:
         """Send keep-alive comments for ever and never a chunk."""
         self._comments = True
 
+    def garble(self) -> None:
+        """Send what is no chunk of the protocol."""
+        self._garbled = True
+
+    def heal(self) -> None:
+        """Take back all of the above; who waits already waits on."""
+        self._failures, self._cut, self._hang = [], None, None
+        self._comments = self._garbled = False
+
     def next_failure(self) -> _Failure | None:
         with self._lock:
             while self._failures and self._failures[0].times <= 0:
@@ -145,6 +155,8 @@ class OpenAIDouble:
         while self._comments and not self._released.is_set():
             yield ": keep-alive"
             time.sleep(0.02)
+        if self._garbled:
+            yield "data: <html>502 Bad Gateway"
         text, usage = self.answer(body["messages"])
         yield _chunk(body, [{"index": 0, "delta": {"role": "assistant", "content": ""}}])
         written = 0

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,13 @@ class Footprint:
 class Process:
     """A running `metaflowbot` and what it has said so far."""
 
-    def __init__(self, home: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        arguments: tuple[str, ...],
+        environment: Mapping[str, str],
+        main: str = MAIN,
+    ) -> None:
         kept = {
             name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ
         }
@@ -49,9 +55,9 @@ class Process:
         self.lines: list[str] = []
         self.started = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", MAIN, *arguments],
+            [sys.executable, "-c", main, *arguments],
             cwd=home,
-            env=names | environment,
+            env={**names, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -92,6 +98,10 @@ class Process:
     @property
     def footprint(self) -> Footprint:
         return Footprint.of(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def has_ended(self) -> bool:

@@ -19,8 +19,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.scenarios.fleet import Fleet, Site, postgres, site, slow, until
-from tests.scenarios.load_slack import percentile
+from tests.scenarios.fleet import (
+    Fleet,
+    Site,
+    is_answer,
+    percentile,
+    postgres,
+    site,
+    slow,
+    until,
+)
 from tests.slack_double import Fault, Parcel
 from tests.slack_world import is_whole
 
@@ -88,7 +96,7 @@ def run(place: Site, fleet: Fleet, weather: Weather, given: argparse.Namespace) 
         until(lambda: time.monotonic() >= started + len(asked) / given.rate, 60, fleet.tend)
         if kill_at and len(asked) >= kill_at[0]:
             kill_at.pop(0)
-            cut += sum(_is_half(place, ts) for ts in asked)
+            cut += len(_halves(place))
             fleet.kill(weather.chance)
             sys.stderr.write(f"{len(asked)} asked; kills to come: {len(kill_at)}\n")
             _send_again(place)
@@ -106,11 +114,8 @@ def _send_again(place: Site) -> None:
 def _settle(place: Site, fleet: Fleet, asked: Sequence[str]) -> None:
     """Wait until all is answered, and then until nothing is posted for longer than a lease."""
 
-    def missing() -> bool:
-        return any(not any(map(is_whole, place.replies(ts))) for ts in asked)
-
     place.slack.advance(_RETRY_SECONDS)
-    until(lambda: not missing(), _PATIENCE_SECONDS, fleet.tend)
+    until(lambda: not place.unanswered(asked), _PATIENCE_SECONDS, fleet.tend)
     quiet_since, count = time.monotonic(), len(place.slack.calls)
     while time.monotonic() - quiet_since < _QUIET_SECONDS:
         fleet.tend()
@@ -119,24 +124,27 @@ def _settle(place: Site, fleet: Fleet, asked: Sequence[str]) -> None:
             quiet_since, count = time.monotonic(), len(place.slack.calls)
 
 
-def _is_half(place: Site, ts: str) -> bool:
-    return any(not is_whole(reply) for reply in place.replies(ts))
+def _halves(place: Site) -> list[str]:
+    """The messages under which something of the bot's is not whole."""
+    return [ts for ts, replies in place.replies().items() if not all(map(is_whole, replies))]
 
 
 def figures(place: Site, fleet: Fleet, weather: Weather, asked: Sequence[str]) -> dict[str, Any]:
     """What stands in the threads, and what went wrong on the way there."""
-    found = {ts: place.replies(ts) for ts in asked}
+    replies = place.replies()
+    found = {ts: replies[ts] for ts in asked}
     answers = {ts: [r for r in replies if is_answer(r, ts)] for ts, replies in found.items()}
-    waits = [_wait(ts, each[0]) for ts, each in answers.items() if each]
+    changed = place.changed()
+    waits = [changed[each[0]["ts"]] - float(ts) for ts, each in answers.items() if each]
     attempts = place.slack.deliveries
     return {
         "questions": len(asked),
         "answered exactly once": sum(
-            len(answers[ts]) == len(replies) == 1 for ts, replies in found.items()
+            len(answers[ts]) == len(each) == 1 for ts, each in found.items()
         ),
         "lost": sum(not each for each in answers.values()),
         "doubled": sum(len(each) > 1 for each in found.values()),
-        "cut off for good": sum(_is_half(place, ts) for ts in asked),
+        "cut off for good": len(_halves(place)),
         "deliveries": len(attempts),
         "deliveries not acknowledged": sum(not each.acknowledged for each in attempts),
         "events sent twice": weather.befell["event twice"],
@@ -149,18 +157,6 @@ def figures(place: Site, fleet: Fleet, weather: Weather, asked: Sequence[str]) -
         "seconds to the answer, p99": round(percentile(waits, 0.99), 1),
         "seconds to the answer, most": round(max(waits, default=0.0), 1),
     }
-
-
-def is_answer(reply: dict[str, Any], ts: str) -> bool:
-    """Whether it is a whole answer to that very message, and not a line of apology."""
-    payload = reply.get("metadata", {}).get("event_payload", {})
-    ours = str(payload.get("inbox_key", "")).endswith(f"/{ts}")
-    return is_whole(reply) and ours and bool(payload["answer_id"])
-
-
-def _wait(ts: str, reply: dict[str, Any]) -> float:
-    """Seconds from the question to the last change of its answer."""
-    return float(reply.get("edited", {}).get("ts", reply["ts"])) - float(ts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

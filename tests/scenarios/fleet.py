@@ -9,7 +9,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 from metaflowbot.embedding import MiniLM
 from tests.databases import PostgresServer, postgres_folder, postgres_server
 from tests.openai_double import OpenAIDouble, cited_answer
-from tests.process import Process
+from tests.process import MAIN, Process
 from tests.slack_double import SlackDouble
+from tests.slack_world import is_whole
 from tests.small_index import publish
 
 _NO_LIMITS = "[limits]\nperson = 0\nchannel = 0\n"
@@ -28,16 +30,17 @@ _START_SECONDS = 300.0
 
 
 class Fleet:
-    """Some processes of the bot, each in Socket Mode; what ends is started again by `tend`."""
+    """Some processes of the bot; what ends is started again by `tend`."""
 
-    def __init__(self, home: Path, slack: SlackDouble, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, home: Path, slack: SlackDouble, environment: Mapping[str, str], main: str
+    ) -> None:
         self.home = home
         self.processes: list[Process] = []
         self.ended_by_themselves = 0
-        self._slack = slack
+        self._main = main
         self._environment = {
             "SLACK_BOT_TOKEN": slack.bot_token,
-            "SLACK_APP_TOKEN": slack.app_token,
             "SLACK_API_URL": slack.api_url,
             **environment,
         }
@@ -50,7 +53,7 @@ class Fleet:
             process.until(lambda process=process: is_ready(process), _START_SECONDS)
 
     def _started(self) -> Process:
-        return Process(self.home, ("serve", "--port", "0"), dict(self._environment))
+        return Process(self.home, ("serve", "--port", "0"), self._environment, self._main)
 
     def kill(self, chance: random.Random) -> None:
         """kill -9 of one that is at work; a new one takes its place, and may still be starting."""
@@ -87,17 +90,31 @@ class Site:
         self.channel = slack.add_channel("ask-metaflow", [*self.people, slack.bot_user_id])
 
     @contextmanager
-    def fleet(self, count: int, database: str = "", **environment: str) -> Iterator[Fleet]:
+    def fleet(
+        self,
+        count: int,
+        database: str = "",
+        main: str = MAIN,
+        transport: str = "socket",
+        **environment: str,
+    ) -> Iterator[Fleet]:
         """So many processes that answer with the model; they are killed at the end.
 
-        `database` is the URL of an empty one, '' for SQLite under the home.
+        `database` is the URL of an empty one, '' for SQLite under the home; `main` is the Python
+        that they run. By HTTP, Slack knows the address of the first alone.
         """
-        given = {"OPENAI_API_KEY": self.model.key, "OPENAI_BASE_URL": self.model.url}
+        token = {
+            "socket": {"SLACK_APP_TOKEN": self.slack.app_token},
+            "http": {"SLACK_SIGNING_SECRET": self.slack.signing_secret},
+        }[transport]
+        given = token | {"OPENAI_API_KEY": self.model.key, "OPENAI_BASE_URL": self.model.url}
         if database:
             given["METAFLOWBOT_DATABASE_URL"] = database
-        fleet = Fleet(self.home, self.slack, given | environment)
+        fleet = Fleet(self.home, self.slack, given | environment, main)
         try:
             fleet.start(count)
+            if transport == "http":
+                self.slack.http_endpoint = f"{fleet.processes[0].address}/slack/events"
             yield fleet
         finally:
             fleet.stop()
@@ -111,9 +128,26 @@ class Site:
         person = self.people[number % len(self.people)]
         return str(self.slack.say(self.channel, person, text, thread_ts=thread))
 
-    def replies(self, ts: str) -> list[dict[str, Any]]:
-        """What the bot has under that message."""
-        return [each for each in self.slack.thread(self.channel, ts) if each.get("bot_id")]
+    def replies(self) -> defaultdict[str, list[dict[str, Any]]]:
+        """What the bot has under each message of the channel, by the message's ts."""
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for message in self.slack.messages(self.channel):
+            if message.get("bot_id"):
+                found[str(message["thread_ts"])].append(message)
+        return found
+
+    def unanswered(self, asked: Iterable[str]) -> list[str]:
+        """Those of the messages that have no whole answer of their own."""
+        replies = self.replies()
+        return [ts for ts in asked if not any(is_answer(each, ts) for each in replies[ts])]
+
+    def changed(self) -> Mapping[str, float]:
+        """When each message of the bot's was written to last, by its ts: epoch seconds."""
+        last: dict[str, float] = {}
+        for call in self.slack.calls:
+            if call.method.startswith("chat.") and call.response.get("ok"):
+                last[str(call.arguments.get("ts") or call.response.get("ts"))] = call.at
+        return last
 
 
 @contextmanager
@@ -155,5 +189,18 @@ def until(condition: Callable[[], Any], seconds: float, tend: Callable[[], objec
     deadline = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < deadline:
         tend()
-        time.sleep(0.1)
+        time.sleep(0.2)
     return value
+
+
+def is_answer(reply: dict[str, Any], ts: str) -> bool:
+    """Whether it is a whole answer to that very message, and not a line of apology."""
+    payload = reply.get("metadata", {}).get("event_payload", {})
+    ours = str(payload.get("inbox_key", "")).endswith(f"/{ts}")
+    return is_whole(reply) and ours and bool(payload["answer_id"])
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that this share (0 to 1) of them do not exceed; nan of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")

@@ -30,7 +30,7 @@ from metaflowbot.migrations.schema import ANSWERS, FEEDBACK, QUESTIONS
 from metaflowbot.record import person_hash, question_row
 from metaflowbot.settings import Settings
 from metaflowbot.web.app import build
-from tests.scenarios.load_slack import percentile
+from tests.scenarios.fleet import percentile
 from tests.small_index import PASSAGES, publish
 
 WORDS = [word for passage in PASSAGES for word in passage.text.split()]

@@ -1,45 +1,30 @@
-"""How quickly Slack is answered under load: `python -m tests.scenarios.load_slack`.
+"""How the bot holds up when Slack sends much: `python -m tests.scenarios.load_slack`.
 
-Mentions come at a steady rate while the model takes seconds for an answer. Printed are the
-percentiles of two waits: until an event is acknowledged, and until the first sign of life.
+Events come at a steady rate, two for each mention, while the model takes seconds for an answer. A
+process of the real bot is measured: the waits until an event is acknowledged and until the first
+sign of life, its memory, and how long the queue takes to drain once people fall silent. Exits 1
+where acknowledgements take too long, memory grows, or a question stays unanswered.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metaflowbot.domain import AnswerEvent, Progress, Question
-from metaflowbot.settings import Settings
-from metaflowbot.slack.service import SlackService
-from metaflowbot.store import Asking, Store
+from tests.process import Process
+from tests.scenarios.fleet import Fleet, Site, percentile, site, slow, until
 from tests.slack_double import SlackDouble
-from tests.slack_world import ScriptedBot, endpoint
 
 SIGNS = {"assistant.threads.setStatus", "reactions.add", "chat.startStream"}
-
-
-class SlowBot(ScriptedBot):
-    """Takes some seconds for an answer, as a model does."""
-
-    def __init__(self, store: Store, seconds: float) -> None:
-        super().__init__(store)
-        self._seconds = seconds
-
-    def stream(self, question: Question, asking: Asking) -> Iterator[AnswerEvent]:
-        for event in super().stream(question, asking):
-            if isinstance(event, Progress) and event.step == "reading":
-                time.sleep(self._seconds)
-            yield event
+_EVENTS_PER_MENTION = 2
+_MOST_ACK_MS = 500
+_MOST_GROWTH = 1.1
+_DRAIN_SECONDS = 3600.0
 
 
 class Acknowledgements:
@@ -63,25 +48,43 @@ class Acknowledgements:
         delivery.attempt = timed  # type: ignore[method-assign]
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that this share (0 to 1) of them do not exceed; nan of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+class Memory:
+    """A process's resident memory in MB, looked at twice a second from `start` on."""
+
+    def __init__(self, process: Process) -> None:
+        self.seen: list[float] = []
+        self._process = process
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.5):
+            self.seen.append(self._process.footprint.memory_mb)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def growth(self) -> float:
+        """What it holds at the end, over what it held in the middle; 1 means flat."""
+        middle = self.seen[len(self.seen) // 2 :][:10]
+        return max(self.seen[-10:]) / max(middle)
 
 
-def mention(slack: SlackDouble, channel: str, people: list[str], rate: float, count: int) -> Any:
+def mention(place: Site, rate: float, count: int) -> Mapping[str, float]:
     """Mention the bot at that rate (a second); when each was said, by ts (epoch seconds)."""
     said: dict[str, float] = {}
     start = time.perf_counter()
     for n in range(count):
         time.sleep(max(0.0, start + n / rate - time.perf_counter()))
         at = time.time()
-        text = f"<@{slack.bot_user_id}> question number {n}: how do I retry?"
-        said[str(slack.say(channel, people[n % len(people)], text))] = at
+        said[place.ask(n)] = at
     return said
 
 
-def first_signs(slack: SlackDouble, said: dict[str, float]) -> list[float]:
+def first_signs(slack: SlackDouble, said: Mapping[str, float]) -> list[float]:
     """Seconds from each mention to the first call that shows a sign of life under it."""
     seen: dict[str, float] = {}
     for call in slack.calls:
@@ -91,76 +94,54 @@ def first_signs(slack: SlackDouble, said: dict[str, float]) -> list[float]:
     return [seen[ts] - at for ts, at in said.items() if ts in seen]
 
 
-def serve(settings: Settings, home: str, model_seconds: float, ends: Connection) -> None:
-    """The bot, in a process of its own; sends the address of its HTTP mode, ends when told."""
-    store = Store.open(f"sqlite:///{Path(home) / 'bot.db'}")
-    service = SlackService(settings, SlowBot(store, model_seconds), store)
-    service.start()
-    with endpoint(service) as url:
-        ends.send(url)
-        ends.recv()
-    os._exit(0)  # what is in hand is of no interest
-
-
-def measure(transport: str, rate: float, seconds: float, model_seconds: float) -> dict[str, Any]:
+def measure(place: Site, fleet: Fleet, given: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run; waits are milliseconds."""
-    count = int(rate * seconds)
-    with tempfile.TemporaryDirectory() as home, SlackDouble() as slack:
-        people = [slack.add_user(f"person{n}") for n in range(100)]
-        channel = slack.add_channel("ask-metaflow", members=[*people, slack.bot_user_id])
-        ours, theirs = multiprocessing.Pipe()
-        given = _settings(slack, transport), home, model_seconds, theirs
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=given)
-        process.start()
-        url = ours.recv()
-        slack.http_endpoint = url if transport == "http" else None
-        acks = Acknowledgements(slack)
-        said = mention(slack, channel, people, rate, count)
-        _wait(lambda: len(first_signs(slack, said)) == count, 60)
-        signs = first_signs(slack, said)
-        answered = sum(call.method == "chat.stopStream" for call in slack.calls)
-        ours.send("end")
-        process.join()
-        return {
-            "transport": transport,
-            "mentions": count,
-            "with a sign": len(signs),
-            "events acknowledged": len(acks.seconds),
-            "deliveries not acknowledged": acks.lost,
-            "answered by then": answered,
-            "ack p50": round(1000 * percentile(acks.seconds, 0.5)),
-            "ack p99": round(1000 * percentile(acks.seconds, 0.99)),
-            "first sign p50": round(1000 * percentile(signs, 0.5)),
-            "first sign p95": round(1000 * percentile(signs, 0.95)),
-        }
+    slack = place.slack
+    place.model.reply(slow(given.model_seconds))
+    acks, memory = Acknowledgements(slack), Memory(fleet.processes[0])
+    rate = given.rate / _EVENTS_PER_MENTION
+    said = mention(place, rate, int(rate * given.seconds))
+    silent = time.monotonic()
+    until(lambda: not place.unanswered(said), _DRAIN_SECONDS)
+    drain = time.monotonic() - silent
+    memory.stop()
+    signs = first_signs(slack, said)
+    return {
+        "transport": given.transport,
+        "events": len(acks.seconds) + acks.lost,
+        "mentions": len(said),
+        "with a sign": len(signs),
+        "unanswered": len(place.unanswered(said)),
+        "deliveries not acknowledged": acks.lost,
+        "ack p50": round(1000 * percentile(acks.seconds, 0.5)),
+        "ack p99": round(1000 * percentile(acks.seconds, 0.99)),
+        "first sign p50": round(1000 * percentile(signs, 0.5)),
+        "first sign p95": round(1000 * percentile(signs, 0.95)),
+        "queue drained after, s": round(drain, 1),
+        "memory, MB": round(memory.seen[-1]),
+        "memory, end over middle": round(memory.growth, 3),
+    }
 
 
-def _settings(slack: SlackDouble, transport: str) -> Settings:
-    mode = {
-        "socket": {"slack_app_token": slack.app_token},
-        "http": {"slack_signing_secret": slack.signing_secret},
-    }[transport]
-    limits = {"limits": {"person": 0, "channel": 0}}
-    return Settings.model_validate(
-        {"slack_bot_token": slack.bot_token, "slack_api_url": slack.api_url} | mode | limits
+def falls_short(figures: Mapping[str, Any]) -> bool:
+    return bool(
+        figures["unanswered"]
+        or figures["ack p99"] >= _MOST_ACK_MS
+        or figures["memory, end over middle"] > _MOST_GROWTH
     )
-
-
-def _wait(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transport", choices=("socket", "http"), default="socket")
-    parser.add_argument("--rate", type=float, default=50, help="mentions a second")
+    parser.add_argument("--rate", type=float, default=50, help="events a second")
     parser.add_argument("--seconds", type=float, default=20, help="for how long")
-    parser.add_argument("--model-seconds", type=float, default=5, help="for an answer")
+    parser.add_argument("--model-seconds", type=float, default=2, help="for an answer")
     given = parser.parse_args(arguments)
-    figures = measure(given.transport, given.rate, given.seconds, given.model_seconds)
+    with site() as place, place.fleet(1, transport=given.transport) as fleet:
+        figures = measure(place, fleet, given)
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    sys.exit(int(falls_short(figures)))
 
 
 if __name__ == "__main__":
