@@ -191,7 +191,11 @@ class Bot:
         anew, which this sets off where threads are kept up to date; older generations go then.
         """
         person = _of_slack(person)
-        counts = dict(self._store.forget(person))
+        packages = {}
+        if self._files:
+            unpublished = self._store.escalations.unpublished(person)
+            packages = {"packages": self._files.erase_packages(unpublished)}
+        counts = {**packages, **self._store.forget(person)}
         if self._files:
             counts |= self._files.erase(person, self._store.threads.documents())
             if counts["eval cases"]:

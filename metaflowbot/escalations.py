@@ -115,6 +115,13 @@ class Escalations:
             row = connection.execute(found).first()
         return _to_escalation(row) if row else None
 
+    def unpublished(self, person: str) -> frozenset[str]:
+        """The ids of what a person asked that has no published page."""
+        theirs = (ESCALATIONS.c.asker == person) & (ESCALATIONS.c.state != "published")
+        with self._begin() as connection:
+            found = connection.execute(sa.select(ESCALATIONS.c.id).where(theirs))
+            return frozenset(found.scalars())
+
     def asked(self, answer_id: str) -> Handed:
         """The question of an answer, with who asked it and where; raises NotFoundError."""
         found = sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)

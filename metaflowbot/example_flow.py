@@ -108,6 +108,11 @@ class ExampleFlow:
     source: str
     test: str
 
+    @property
+    def class_alone(self) -> str:
+        """The flow without what stands above and below its class: what a slide has room for."""
+        return self.source.split("\n\n\n")[1]
+
 
 def example_flow(constructs: Constructs) -> ExampleFlow:
     """The flow over these constructs; without any that runs, one with an empty step `work`."""

@@ -28,7 +28,7 @@ def quoted(draft: Answer, search: Search) -> Answer:
     return replace(
         draft,
         text="\n\n".join(_quote_passage(passage, n) for n, passage in enumerate(passages, 1)),
-        citations=tuple(_cite(passage, n, draft.question) for n, passage in enumerate(passages, 1)),
+        citations=tuple(cite(passage, n, draft.question) for n, passage in enumerate(passages, 1)),
     )
 
 
@@ -45,7 +45,7 @@ def abstention(draft: Answer, search: Search, why: str, *, is_whole: bool = Fals
     else:
         pages = "The nearest pages:\n\n" + "\n".join(f"- {link}" for link in links)
         text = "\n\n".join([why, *[pages] * bool(links), _OFFER])
-    citations = tuple(_cite(hit.best, n, draft.question) for n, hit in enumerate(nearest, 1))
+    citations = tuple(cite(hit.best, n, draft.question) for n, hit in enumerate(nearest, 1))
     return replace(draft, text=text, citations=citations, abstained=True)
 
 
@@ -68,7 +68,8 @@ def _quote_passage(passage: Passage, n: int) -> str:
     return f"**{title}** [{n}]{f' ({said})' * bool(said)}\n\n{lines}"
 
 
-def _cite(passage: Passage, n: int, question: str) -> Citation:
+def cite(passage: Passage, n: int, question: str) -> Citation:
+    """The passage's sentence that is nearest to the question, as source `n`."""
     title = " › ".join((passage.title, *passage.headings))
     return Citation(n, passage.document_id, title, passage.url, _quote(passage, question))
 

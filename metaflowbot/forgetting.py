@@ -2,6 +2,7 @@
 
     <home>/cache/sources/slack/<channel>.jsonl   a page of threads a line: messages, their authors
     <home>/index/documents/slack.jsonl           the last reading: a head, then a document a line
+    <home>/packages.jsonl                        where packages of escalations were written
 
 Generations of the index are immutable: they are built anew without it, and the older ones go.
 """
@@ -9,10 +10,12 @@ Generations of the index are immutable: they are built anew without it, and the 
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_PACKAGES = "packages.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,46 @@ class Files:
             "messages": messages,
             "documents": _erase_documents(library / "slack.jsonl", documents),
         }
+
+    def note_package(self, escalation: str, folder: Path, places: Iterable[str]) -> None:
+        """Keep where an escalation's package is going to be written, so that it can be erased."""
+        noted = {
+            "escalation": escalation,
+            "folder": str(folder.absolute()),
+            "files": list(places),
+        }
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / _PACKAGES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(noted, ensure_ascii=False) + "\n")
+
+    def erase_packages(self, escalations: Container[str]) -> int:
+        """Delete the packages of these escalations; what else lies in their folders stays.
+
+        Returns the number of packages that were there.
+        """
+        path = self.home / _PACKAGES
+        if not path.exists():
+            return 0
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        theirs = [each for each in lines if each["escalation"] in escalations]
+        erased = sum(_erase_package(Path(each["folder"]), each["files"]) for each in theirs)
+        kept = [each for each in lines if each not in theirs]
+        _replace(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in kept))
+        return erased
+
+
+def _erase_package(folder: Path, places: Sequence[str]) -> bool:
+    """Delete these files, and the folders that are empty then; whether there were any."""
+    files = [folder / place for place in places if (folder / place).is_file()]
+    for file in files:
+        file.unlink()
+    parents = {
+        parent for file in files for parent in file.parents if folder in (parent, *parent.parents)
+    }
+    for parent in sorted(parents, key=lambda each: len(each.parts), reverse=True):
+        if not any(parent.iterdir()):
+            parent.rmdir()
+    return bool(files)
 
 
 def _erase_messages(path: Path, person: str) -> int:

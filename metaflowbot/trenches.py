@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distribution, version
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 
@@ -19,7 +20,8 @@ from metaflowbot.citations import verify
 from metaflowbot.domain import Citation, Hit, Turn, Usage
 from metaflowbot.errors import ModelError, UsageError
 from metaflowbot.escalation import Escalation
-from metaflowbot.example_flow import Constructs, example_flow
+from metaflowbot.example_flow import Constructs, ExampleFlow, example_flow
+from metaflowbot.extracts import cite
 from metaflowbot.llm import ChatModel
 from metaflowbot.prompts import load
 from metaflowbot.scrub import scrub
@@ -38,13 +40,20 @@ _PLACES: Mapping[str, str] = {
     "gitignore": ".gitignore",
 }
 _MOST_SOURCES = 6
+_MOST_QUOTES = 4
+_ON_A_SLIDE = 2
 _TITLE_CHARS = 80
 _JOINER = "\u2060"  # word joiner: breaks what a site would run, and shows as nothing
 _FENCE = r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)"
-_FENCED = re.compile(_FENCE, re.M | re.S)
 _CODE = re.compile(rf"{_FENCE}|(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)", re.M | re.S)
 _EXECUTED = re.compile(r"^([ \t]*(?:`{3,}|~{3,}))[ \t]*\{[^\n]*", re.M)
 _MENTION = re.compile(r"(?<![\w.`])@([A-Za-z][\w.-]+)")
+_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+_SIGNED = re.compile(
+    r"(\b(?:[Tt]hanks|[Tt]hank you|[Cc]heers|[Rr]egards|[Bb]est)[,!.]?\s+|^(?:--|[–—]) ?)"
+    r"(?:[A-Z][a-z]+(?: [A-Z][a-z]+)?)(?=[\s.(!]*(?:$|\())",
+    re.M,
+)
 _DECORATORS = frozenset(
     "airflow batch card catch checkpoint conda conda_base environment exit_hook huggingface_hub"
     " kubernetes model parallel project pypi pypi_base resources retry schedule secrets step"
@@ -111,7 +120,7 @@ def package(material: Material, model: ChatModel | None = None) -> Mapping[str, 
     """
     draft = drafted(material, model) if model else facts(material)
     flow = example_flow(material.constructs)
-    slots = _slots(material, draft, flow.source)
+    slots = _slots(material, draft, flow)
     files = {place: _filled(name, slots) for name, place in _PLACES.items()}
     return {
         **files,
@@ -145,20 +154,30 @@ def write(files: Mapping[str, str], out: Path) -> None:
 
 def facts(material: Material) -> Draft:
     """What is known, each in its place, without a model."""
-    citations = _quotes(material.hits)
+    asked = material.escalation.question
+    citations = tuple(
+        cite(hit.best, n, asked) for n, hit in enumerate(material.hits[:_MOST_QUOTES], 1)
+    )
     known = [f"> {_inert(_one_line(each.quote))} [{each.n}]" for each in citations]
-    body = "\n\n".join(
-        [
-            "## The problem",
-            _problem(material),
-            "## The solution",
-            material.solution or _no_solution(material),
-            "## What the sources say",
-            *(known or ["Nothing in the sources covers it."]),
-        ]
+    parts = {
+        "The problem": [_problem(material)],
+        "The solution": [material.solution or _no_solution(material)],
+        "What the sources say": known or ["Nothing in the sources covers it."],
+    }
+    body, slides = (
+        "\n\n".join(f"## {title}\n\n" + "\n\n".join(said[:most]) for title, said in parts.items())
+        for most in (_MOST_QUOTES, _ON_A_SLIDE)
     )
     note = "Put together from the facts, without a language model: to be written by a person."
-    return Draft(body, body, citations, note)
+    return Draft(body, slides, citations, note)
+
+
+def gathered(search: Callable[[str], Sequence[Hit]], escalation: Escalation) -> tuple[Hit, ...]:
+    """What the sources say on the solution and on the question, in turn; a document once."""
+    solution = escalation.solution.text if escalation.solution else ""
+    searched = [search(text) for text in (solution, escalation.question) if text]
+    found = (hit for hits in zip_longest(*searched) for hit in hits if hit)
+    return tuple({hit.best.document_id: hit for hit in reversed([*found])}.values())[::-1]
 
 
 def drafted(material: Material, model: ChatModel) -> Draft:
@@ -206,7 +225,7 @@ def _repeats(text: str, question: str) -> bool:
     return any(" ".join(run) in said for run in runs)
 
 
-def _slots(material: Material, draft: Draft, flow: str) -> dict[str, str]:
+def _slots(material: Material, draft: Draft, flow: ExampleFlow) -> dict[str, str]:
     escalation, title = material.escalation, _title(material)
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-") or escalation.id
     named = ", ".join(f"`{name}`" for name in material.constructs.names) or "the asker’s own case"
@@ -226,7 +245,8 @@ def _slots(material: Material, draft: Draft, flow: str) -> dict[str, str]:
         "slides": draft.slides,
         "draft_note": draft.note,
         "sources": _listed(draft.citations),
-        "flow": flow.rstrip(),
+        "flow": flow.source.rstrip(),
+        "flow_class": flow.class_alone,
         "elsewhere": _elsewhere(hints),
         "constructs": named,
         "consent_note": _consent(material),
@@ -240,13 +260,20 @@ def _filled(name: str, slots: Mapping[str, str]) -> str:
 
 
 def _title(material: Material) -> str:
-    """The question's first line where it may be quoted, else the constructs it is about."""
+    """What is asked, where it may be quoted, else the constructs that the question is about."""
     if material.may_quote:
         line = material.question.replace("`", "").split("\n")[0].strip()
-        if line:
-            return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1].rstrip() + "…"
-    names = material.constructs.names[:3]
-    return f"From the Trenches: {', '.join(names)}" if names else "From the Trenches"
+        asked = (each for each in _SENTENCES.split(line) if each.endswith("?"))
+        fitting = next((each for each in asked if len(each) <= _TITLE_CHARS), line)
+        if fitting:
+            return fitting if len(fitting) <= _TITLE_CHARS else _cut(fitting)
+    *names, last = material.constructs.names[:3] or ("Metaflow",)
+    return "A question about " + " and ".join([", ".join(names), last] if names else [last])
+
+
+def _cut(line: str) -> str:
+    """A line that is too long for a title, up to a word's end."""
+    return line[:_TITLE_CHARS].rpartition(" ")[0].rstrip(",;: ") + "…"
 
 
 def _diataxis(question: str) -> str:
@@ -274,21 +301,6 @@ def _no_solution(material: Material) -> str:
     return "The solution is a message of the thread, which may not be quoted: write it anew."
 
 
-def _quotes(hits: Sequence[Hit]) -> tuple[Citation, ...]:
-    """The best passage of each document, as a citation."""
-    best = [hit.best for hit in hits[:_MOST_SOURCES]]
-    return tuple(
-        Citation(n, passage.document_id, passage.title, passage.url, _lead(passage.text))
-        for n, passage in enumerate(best, 1)
-    )
-
-
-def _lead(text: str) -> str:
-    """The first paragraph of prose, cut at 300 characters; '' for code alone."""
-    paragraphs = [part.strip() for part in _FENCED.sub("", text).split("\n\n") if part.strip()]
-    return paragraphs[0][:300] if paragraphs else ""
-
-
 def _listed(citations: Sequence[Citation]) -> str:
     lines = (f"{each.n}. [{_one_line(each.title)}]({each.url})" for each in citations)
     return "\n".join(lines) or "None of the sources covers it."
@@ -297,9 +309,8 @@ def _listed(citations: Sequence[Citation]) -> str:
 def _elsewhere(hints: Sequence[str]) -> str:
     if not hints:
         return ""
-    return "What needs more than this computer, and how it is brought in:\n\n" + "\n".join(
-        f"- {hint}" for hint in hints
-    )
+    listed = "\n".join(f"- {hint}" for hint in hints)
+    return f"\nWhat needs more than this computer, and how it is brought in:\n\n{listed}\n"
 
 
 def _consent(material: Material) -> str:
@@ -315,7 +326,8 @@ def _session(escalation: Escalation) -> str:
     if held is None:
         return "No day is set yet."
     recording = f" [Recording]({held.recording})" if held.recording else ""
-    return f"Day: {held.day.isoformat()}, {len(held.people)} people.{recording}"
+    people = f"{len(held.people)} {'person' if len(held.people) == 1 else 'people'}"
+    return f"Day: {held.day.isoformat()}, {people}.{recording}"
 
 
 def _one_line(text: str) -> str:
@@ -340,7 +352,7 @@ def _nameless(text: str, names: Collection[str]) -> str:
 def _without_people(prose: str, names: Sequence[str]) -> str:
     for name in names:
         prose = re.sub(rf"(?<![\w@]){re.escape(name)}(?!\w)", "somebody", prose)
-    return _MENTION.sub(_mention, prose)
+    return _MENTION.sub(_mention, _SIGNED.sub(r"\1somebody", prose))
 
 
 def _mention(match: re.Match[str]) -> str:

@@ -129,17 +129,19 @@ def package(
     """Write a repository with write-up, slides, a flow that runs, and plans for the session."""
     from metaflowbot import llm, trenches
     from metaflowbot.errors import IndexUnavailableError
+    from metaflowbot.forgetting import Files
 
     settings = settings_module.load()
     trenches.check_folder(out)
     with parts() as built:
         escalation = built.store.escalations.get(identity)
         try:
-            hits = built.bot.search(escalation.question).hits
+            hits = trenches.gathered(lambda text: built.bot.search(text).hits, escalation)
         except IndexUnavailableError:
             hits = ()
     material = trenches.Material(escalation, hits, _names(settings, escalation))
     files = trenches.package(material, llm.connect(settings))
+    Files(settings.home).note_package(identity, out, files)
     trenches.write(files, out)
     print(f"{len(files)} files written to {out}")
 

@@ -103,3 +103,19 @@ def test_who_did_not_write_in_slack_has_nothing_there(
     found: Any = Files(tmp_path).erase(person, ())
     assert found == {}
     assert path.read_bytes() == before
+
+
+def test_packages_are_erased_and_what_else_lies_in_their_folders_stays(tmp_path: Path) -> None:
+    files = Files(tmp_path / "home")
+    for name in ("e1", "e2"):
+        files.note_package(name, tmp_path / name, ["README.md", "content/a.md"])
+        (tmp_path / name / "content").mkdir(parents=True)
+        (tmp_path / name / "README.md").touch()
+        (tmp_path / name / "content" / "a.md").touch()
+    (tmp_path / "e1" / "mine.txt").write_text("precious")
+    files.note_package("e1", tmp_path / "moved away", ["README.md"])
+    assert files.erase_packages({"e1"}) == 1
+    assert [each.name for each in (tmp_path / "e1").rglob("*")] == ["mine.txt"]
+    assert (tmp_path / "e2" / "content" / "a.md").exists()
+    assert (files.erase_packages({"e1"}), files.erase_packages({"e2"})) == (0, 1)
+    assert not (tmp_path / "e2").exists()

@@ -112,8 +112,11 @@ def test_the_write_up_is_a_page_that_the_labs_source_reads() -> None:
 def test_sources_are_cited_with_their_addresses() -> None:
     found = files()
     for text in (writeup(found), found["index.qmd"], found["slides.qmd"]):
-        assert "1. [Dealing with Failures](https://docs.metaflow.org/scaling/failures" in text
-        assert "minutes_between_retries`. [1]" in text
+        assert (
+            "1. [Dealing with Failures › Retrying](https://docs.metaflow.org/scaling/failures"
+            in text
+        )
+        assert "run a failing step again. [1]" in text
 
 
 def test_names_and_secrets_are_nowhere_in_a_package() -> None:
@@ -131,6 +134,27 @@ def test_a_name_that_is_a_word_too_leaves_the_words_alone() -> None:
     assert material.clean(said) == (
         "somebody said it will do: `max(1, 2)`, somebody. somebody agreed, the max is 3."
     )
+
+
+def test_who_signs_is_not_named() -> None:
+    clean = trenches.Material(solved()).clean
+    assert clean("It works. Thanks, Priya Raman (a team lead)") == (
+        "It works. Thanks, somebody (a team lead)"
+    )
+    assert clean("Done.\n\n-- Anna") == "Done.\n\n-- somebody"
+    assert clean("Thanks, Metaflow is great") == "Thanks, Metaflow is great"
+
+
+def test_the_title_is_what_is_asked_and_ends_with_a_whole_word() -> None:
+    def title(question: str) -> str:
+        asked = replace(solved(), question=question)
+        return str(front(writeup(files(asked)))["title"])
+
+    assert title("We have 400 files. How do I skip some? Thanks!") == "How do I skip some?"
+    long = "word " * 30
+    assert title(long) == "word " * 15 + "word…"
+    asked = Handed("a1", "`@retry` and `@catch`?", "web").escalation("web", ("asked",), NOW)
+    assert "A question about @retry and @catch" in writeup(files(asked))
 
 
 def test_nothing_that_people_wrote_is_run_by_the_sites() -> None:
@@ -170,6 +194,14 @@ def test_what_is_not_solved_yet_is_packed_with_its_gap_named() -> None:
     assert "Nothing in the sources covers it." in text
     assert front(text)["diataxis"] == "explanation"
     assert "No day is set yet." in found["session-plan.md"]
+
+
+def test_sources_are_looked_for_by_the_solution_first_and_a_document_comes_once() -> None:
+    retry, timeout, kubernetes = HITS
+    found = {SOLUTION.text: (retry, kubernetes), QUESTION: (timeout,)}
+    assert trenches.gathered(lambda text: found[text], solved()) == (retry, kubernetes)
+    asked = Handed("a1", "why?", "web").escalation("web", ("asked",), NOW)
+    assert trenches.gathered(lambda text: (retry,) if text == "why?" else (), asked) == (retry,)
 
 
 # With a model

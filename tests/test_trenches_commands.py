@@ -30,10 +30,10 @@ class Desk:
         from metaflowbot.bot import Bot
 
         answer = Answer("a1", "how do I @retry?", "No.", (), True, 0.1, "none", "p", "g")
-        asking = Asking("web")
+        asking = Asking("web:ann")
         self.store.save_answer(answer, asking)
         never = lambda: None  # noqa: E731
-        return Bot(self.store, never, never).escalate(asking, "a1", "web").id  # type: ignore[arg-type]
+        return Bot(self.store, never, never).escalate(asking, "a1", "web:ann").id  # type: ignore[arg-type]
 
     def run(self, *arguments: str) -> Ended:
         self._monkeypatch.setattr(sys, "argv", ["metaflowbot", "trenches", *arguments])
@@ -120,6 +120,19 @@ def test_a_package_is_written_without_index_model_or_network(desk: Desk) -> None
     ended = desk.run("package", identity, "--out", "pkg")
     assert (ended.code, ended.out) == (0, "13 files written to pkg\n")
     assert "Put `@retry`" in Path("pkg/index.qmd").read_text()
+
+
+def test_forgetting_the_asker_erases_the_package_unless_it_is_published(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = desk.solved()
+    desk.run("package", identity, "--out", "pkg")
+    asker = desk.store.escalations.get(identity).asker
+    monkeypatch.setattr(sys, "argv", ["metaflowbot", "forget", asker])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "packages: 1" in capsys.readouterr().out
+    assert not Path("pkg").exists()
 
 
 def test_a_folder_that_holds_something_is_refused_before_anything_is_written(desk: Desk) -> None:
