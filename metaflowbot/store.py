@@ -188,10 +188,13 @@ class Store:
                 "rated_at": _now(),
             }
             statement = self._insert(FEEDBACK).values(row)
-            replaced = ("verdict", "reason", "rated_at")
+            new = statement.excluded
+            # The same verdict once more, without a reason, takes no reason back.
+            again = (new.verdict == FEEDBACK.c.verdict) & (new.reason == "")
+            reason = sa.case((again, FEEDBACK.c.reason), else_=new.reason)
             statement = statement.on_conflict_do_update(
                 index_elements=["answer_id", "person"],
-                set_={name: statement.excluded[name] for name in replaced},
+                set_={"verdict": new.verdict, "reason": reason, "rated_at": new.rated_at},
             )
             connection.execute(statement)
 

@@ -114,6 +114,19 @@ def test_a_mention_without_a_question_is_told_how_to_ask(live: World) -> None:
     assert live.bot.asked == []
 
 
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [("hi!", "Ask me anything"), ("hello there", "Ask me anything"), ("thanks a lot!", "welcome")],
+)
+def test_small_talk_is_answered_in_a_line_and_searches_nothing(
+    live: World, said: str, answered: str
+) -> None:
+    reply = live.reply(live.ask(said))
+    assert answered in shown(reply)
+    assert [block["type"] for block in reply["blocks"]] == ["markdown"]
+    assert live.bot.asked == []
+
+
 def test_a_thread_is_never_linked_as_the_answer_to_itself(live: World) -> None:
     ts = live.ask("how?")
     live.reply(ts)

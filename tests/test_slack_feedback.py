@@ -44,6 +44,11 @@ def test_a_bad_verdict_asks_for_the_reason_which_is_kept(live: World) -> None:
     for _ in range(2):  # a view that is submitted twice changes nothing
         assert live.slack.submit(modal["id"], live.ann, given).acknowledged
     assert verdicts(live) == [("answer-1", "down", "outdated: It is @pypi now.")]
+    live.slack.react(live.channel, live.reply(ts)["ts"], live.ann, "-1")
+    press(live, ts, "down")
+    assert verdicts(live) == [("answer-1", "down", "outdated: It is @pypi now.")]
+    press(live, ts, "up")
+    assert verdicts(live) == [("answer-1", "up", "")]
 
 
 def test_a_reason_without_words_is_kept_as_it_is(live: World) -> None:

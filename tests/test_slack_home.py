@@ -64,7 +64,7 @@ def test_the_home_shows_my_questions_what_the_bot_knows_and_my_privacy(live: Wor
     text = shown(view)
     assert "how do I retry?> — answered" in text
     assert f"/archives/{live.channel}/p{ts.replace('.', '')}" in text
-    assert "7 documents of metaflow-docs" in text
+    assert "Metaflow's docs: 7 documents" in text
     assert "2026-01-02 03:04 UTC" in text
     assert "/metaflow ask QUESTION" in text
     assert "Forgetting erases" in text
@@ -99,6 +99,7 @@ def test_forgetting_from_the_home_is_confirmed_in_a_direct_message(live: World) 
     dm = live.slack.open_dm(live.ann)
     (message,) = until(lambda: live.slack.messages(dm))
     assert "I erased" in message["text"]
+    until(lambda: "You have not asked me anything yet." in shown(live.slack.home(live.ann) or {}))
     assert live.bot.forgotten == [f"slack:{live.ann}"]
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from metaflowbot.domain import Question
-from metaflowbot.slack.listening import is_question
+from metaflowbot.slack.listening import is_greeting, is_question, is_thanks, is_trouble
 from metaflowbot.slack.rendering import SOLVED_ACTION
 from tests.slack_world import World, signed, until
 
@@ -51,21 +51,28 @@ def history(world: World) -> list[str]:
 def test_a_mention_under_what_people_said_carries_their_words(live: World) -> None:
     ts = live.say("My foreach fails with a PicklingError.")
     live.say("Which version?", thread=ts, user=live.bob)
-    live.ask("any idea?", thread=ts, user=live.bob)
+    live.ask("and with a lock in it?", thread=ts, user=live.bob)
     live.reply(ts)
-    assert live.bot.asked[0].text == "any idea?"
+    assert live.bot.asked[0].text == "and with a lock in it?"
     assert history(live) == ["My foreach fails with a PicklingError.", "Which version?"]
     live.say("I use 2.19.", thread=ts)
     live.ask("and now?", thread=ts)
     live.reply(ts, count=2)
-    assert history(live) == ["any idea?", "You asked: any idea? [1].", "I use 2.19."]
+    assert history(live) == [
+        "and with a lock in it?",
+        "You asked: and with a lock in it? [1].",
+        "I use 2.19.",
+    ]
 
 
-def test_a_bare_mention_under_a_question_answers_it_for_who_asked_it(live: World) -> None:
+@pytest.mark.parametrize("words", ["", "any idea?", "can you help here please?"])
+def test_a_bare_mention_under_a_question_answers_it_for_who_asked_it(
+    live: World, words: str
+) -> None:
     ts = live.slack.say(
         live.channel, live.ann, "why does this fail?", files={"trace.txt": "ValueError: x"}
     )
-    live.ask("", thread=ts, user=live.bob)
+    live.ask(words, thread=ts, user=live.bob)
     live.reply(ts)
     (question,) = live.bot.asked
     assert question.text == "why does this fail?\n\ntrace.txt:\n```\nValueError: x\n```"
@@ -77,7 +84,7 @@ def test_a_bare_mention_under_a_question_answers_it_for_who_asked_it(live: World
 def test_words_of_people_who_opted_out_are_not_looked_at(live: World) -> None:
     live.store.threads.opt_out(f"slack:{live.ann}")
     ts = live.say("My foreach fails with a PicklingError.")
-    live.ask("any idea?", thread=ts, user=live.bob)
+    live.ask("and with a lock in it?", thread=ts, user=live.bob)
     live.reply(ts)
     assert history(live) == []
 
@@ -87,7 +94,7 @@ def test_where_a_thread_may_not_be_read_a_mention_is_answered_by_its_own_words(
 ) -> None:
     ts = live.say("My foreach fails with a PicklingError.")
     live.slack.fail_next("conversations.replies", error="missing_scope")
-    live.ask("any idea?", thread=ts, user=live.bob)
+    live.ask("and with a lock in it?", thread=ts, user=live.bob)
     live.reply(ts)
     assert history(live) == []
 
@@ -120,6 +127,15 @@ def test_a_follow_up_question_in_a_thread_of_ours_needs_no_mention(live: World) 
     live.say("and how often?", thread=ts)
     live.reply(ts, count=2)
     assert texts(live) == ["and how often?"]
+
+
+def test_who_says_that_an_answer_did_not_help_is_answered_without_a_question_mark(
+    live: World,
+) -> None:
+    ts = answered(live)
+    live.say("that did not help, it still fails", thread=ts)
+    live.reply(ts, count=2)
+    assert texts(live) == ["that did not help, it still fails"]
 
 
 def test_another_person_may_follow_up_right_after_our_answer(live: World) -> None:
@@ -175,3 +191,29 @@ def test_follow_ups_can_be_switched_off(world: World) -> None:
 )
 def test_a_question_is_told_from_talk(text: str, asks: bool) -> None:
     assert is_question(text) is asks
+
+
+@pytest.mark.parametrize(
+    "text", ["this", "that works?", "thanks, how do I retry?", "help with cards"]
+)
+def test_what_may_be_a_question_is_no_small_talk(text: str) -> None:
+    assert not is_thanks(text)
+    assert not is_greeting(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("that didn't work for me", True),
+        ("it still fails on Batch", True),
+        ("thanks, but I still get an error", True),
+        ("now I get a KeyError, same problem", True),
+        ("no luck", True),
+        ("it no longer fails, thanks!", False),
+        ("that works", False),
+        ("I would use a foreach here", False),
+        ("```\nthis fails\n```", False),
+    ],
+)
+def test_under_an_answer_trouble_asks_for_another(text: str, asks: bool) -> None:
+    assert is_trouble(text) is asks

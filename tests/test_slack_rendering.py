@@ -101,6 +101,13 @@ def test_a_dunder_in_prose_is_shown_as_a_name(text: str, tamed: str) -> None:
     assert tame(text) == tamed
 
 
+def test_code_comes_out_of_a_quote_in_which_slack_shows_none() -> None:
+    quoted = "> Add it:\n>\n> ```python\n> @retry\n>\n> def f():\n>     pass\n> ```\n> Done."
+    code = "```python\n@retry\n\ndef f():\n    pass\n```"
+    assert tame(quoted) == f"> Add it:\n>\n\n{code}\n> Done."
+    assert tame("> ```\n> open\n") == "\n```\nopen\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -166,6 +173,14 @@ def test_a_fence_is_not_cut_when_it_fits_a_message() -> None:
     fence = "```python\n" + "x = 1\n\n" * 40 + "```"
     pieces = split("before " * 40 + "\n" + fence + "\nafter", 400)
     assert sum(fence in piece for piece in pieces) == 1
+
+
+def test_a_table_that_fits_no_message_keeps_its_head_in_every_part() -> None:
+    head = "| name | what |\n|------|:----:|\n"
+    rows = [f"| row {n} | words |" for n in range(40)]
+    pieces = split(head + "\n".join(rows), 200)
+    assert all(piece.startswith(head) and len(piece) <= 200 for piece in pieces)
+    assert [line for piece in pieces for line in piece.split("\n")[2:]] == rows
 
 
 def test_a_fence_that_fits_no_message_is_closed_and_opened_again() -> None:
@@ -237,6 +252,7 @@ def test_the_fallback_text_says_all_that_the_blocks_say() -> None:
         ({"confidence": 0.7}, "fairly sure"),
         ({"confidence": 0.1}, "not very sure"),
         ({"abstained": True}, "no answer found"),
+        ({"model": "none", "abstained": True}, "no answer found · index g7"),
         ({"model": "none"}, "quoted from the docs, no model"),
         ({"checked_with": "2.19.3"}, "Metaflow 2.19.3"),
         ({"generation": "20261124T031857Z-1"}, "index of 2026-11-24"),
@@ -246,12 +262,19 @@ def test_the_footer_says_how_sure_with_what_and_how_fresh(
     changed: dict[str, Any], said: str
 ) -> None:
     (message,) = answer_messages(replace(ANSWER, **changed))
-    assert said in message.below[1]["elements"][0]["text"].split(" · ")
+    assert f" · {said} · " in f" · {message.below[1]['elements'][0]['text']} · "
 
 
 def test_without_a_check_of_code_the_installed_metaflow_is_named() -> None:
     (message,) = answer_messages(ANSWER, Setting(metaflow="2.19.0"))
     assert "Metaflow 2.19.0" in message.text
+
+
+def test_where_no_answer_was_found_nothing_is_solved_and_a_human_stands_out() -> None:
+    (message,) = answer_messages(replace(ANSWER, abstained=True), Setting("UANN"))
+    human, resolve = message.below[-1]["elements"]
+    assert (human["text"]["text"], human["style"]) == ("Need a human", "primary")
+    assert resolve["text"]["text"] == "Mark resolved…"
 
 
 def test_an_answer_without_citations_has_no_sources_block() -> None:

@@ -20,7 +20,7 @@ _ANSWERS = {
     "suggest": "Quietly, to the asker alone",
     "off": "Not at all",
 }
-_SOURCES = {
+SOURCE_NAMES = {
     "metaflow-docs": "Metaflow's docs",
     "metaflow-api": "Metaflow's API reference",
     "labs": "Metaflow labs",
@@ -88,7 +88,7 @@ def rules_of(view: Mapping[str, Any]) -> Channel:
 
 def rules_view(channel: str, rules: Channel) -> dict[str, Any]:
     """The form, filled with how the channel is now."""
-    answers, sources = _options(_ANSWERS), _options(_SOURCES)
+    answers, sources = _options(_ANSWERS), _options(SOURCE_NAMES)
     yes = _options({"yes": "Answer on in a thread without a mention"})
     people = [person for person in rules.people if not person.startswith("S")]
     return {
@@ -99,6 +99,7 @@ def rules_view(channel: str, rules: Channel) -> dict[str, Any]:
         "submit": _plain("Keep"),
         "close": _plain("Cancel"),
         "blocks": [
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": f"In <#{channel}>"}]},
             _input(
                 "answer",
                 "When I answer",

@@ -10,11 +10,10 @@ from slack_bolt import Ack, App
 
 from metaflowbot.slack import channels, private
 from metaflowbot.slack.actions import HANDED_ON, mark_resolved, spoken
-from metaflowbot.slack.desk import Desk, Handler
+from metaflowbot.slack.desk import Desk
 from metaflowbot.slack.markdown import escape
-from metaflowbot.slack.rendering import HOW_TO_ASK
 from metaflowbot.slack.telling import Clicked, respond
-from metaflowbot.store import Asking, InboxItem
+from metaflowbot.store import Asking
 
 COMMAND = "/metaflow"
 FORGET_ACTION = "metaflowbot_forget"
@@ -22,7 +21,9 @@ ASK_ABOUT = "metaflowbot_ask_about"
 MARK_RESOLVED = "metaflowbot_mark_resolved"
 TO_TRENCHES = "metaflowbot_to_trenches"
 SAVE_FAQ = "metaflowbot_save_faq"
-HELP = f"""{HOW_TO_ASK}
+HELP = f"""Mention me with a question, or write to me directly, for example: “How do I retry a \
+failing step?” I answer in the thread, with links to the sources. What you ask there next needs no \
+mention, and a mention under somebody's question answers that one.
 
 `{COMMAND} ask QUESTION` answers you alone; you can share the answer.
 `{COMMAND} escalate` hands your latest question in this channel to the maintainers.
@@ -187,23 +188,3 @@ def _forget(desk: Desk) -> Callable[..., None]:
         ack()
 
     return forget
-
-
-def handlers(desk: Desk) -> Mapping[str, Handler]:
-    """What works off the wish to be forgotten."""
-
-    def forget(item: InboxItem) -> None:
-        user = item.payload["user"]
-        line = spoken(lambda: _forgotten(desk, user))
-        if item.payload["response_url"]:
-            respond(item.payload["response_url"], line)
-        else:
-            desk.clients.patient.chat_postMessage(channel=user, text=escape(line))
-
-    return {"forget": forget}
-
-
-def _forgotten(desk: Desk, user: str) -> str:
-    counts = desk.bot.forget(f"slack:{user}")
-    erased = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    return f"Done: I erased {erased or 'nothing, for there was nothing'}. Nothing more is read."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,11 +12,14 @@ from slack_bolt import Ack, App
 
 from metaflowbot.manifest import Manifest
 from metaflowbot.slack.actions import spoken
+from metaflowbot.slack.channels import SOURCE_NAMES
 from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.slack.commands import HELP, forget_blocks
-from metaflowbot.slack.desk import Desk
+from metaflowbot.slack.desk import Desk, Handler
 from metaflowbot.slack.markdown import escape, link
+from metaflowbot.slack.telling import respond
 from metaflowbot.slack_records import Asked
+from metaflowbot.store import InboxItem
 
 OPT_OUT_ACTION = "metaflowbot_opt_out"
 OPT_IN_ACTION = "metaflowbot_opt_in"
@@ -95,6 +98,30 @@ def _suggest(desk: Desk, channel: str) -> None:
         )
     except SLACK_FAILURES as error:
         _log.info("Slack took no prompts: %s", why(error))
+
+
+# Forgetting
+
+
+def handlers(desk: Desk) -> Mapping[str, Handler]:
+    """What works off the wish to be forgotten."""
+
+    def forget(item: InboxItem) -> None:
+        user, url = str(item.payload["user"]), str(item.payload["response_url"])
+        line = spoken(lambda: _forgotten(desk, user))
+        if url:
+            respond(url, line)
+        else:
+            desk.clients.patient.chat_postMessage(channel=user, text=escape(line))
+            publish(desk, user)
+
+    return {"forget": forget}
+
+
+def _forgotten(desk: Desk, user: str) -> str:
+    counts = desk.bot.forget(f"slack:{user}")
+    erased = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f"Done: I erased {erased or 'nothing, for there was nothing'}. Nothing more is read."
 
 
 # What there is to show
@@ -198,10 +225,11 @@ def _knowledge(manifest: Manifest | None) -> str:
     if manifest is None:
         return "Nothing yet: my index has not been built."
     built = manifest.built_at[:16].replace("T", " ")
-    sources = ", ".join(
-        f"{count.documents} documents of {name}" for name, count in sorted(manifest.sources.items())
-    )
-    return escape(f"{sources}. My index was built on {built} UTC.")
+    lines = [
+        f"• {SOURCE_NAMES.get(name, name)}: {count.documents:,} documents"
+        for name, count in sorted(manifest.sources.items())
+    ]
+    return escape("\n".join([*lines, f"My index was built on {built} UTC."]))
 
 
 def _opt_button(*, opted_out: bool) -> dict[str, Any]:

@@ -20,6 +20,46 @@ _ASKS = re.compile(
 _TROUBLE = re.compile(r"Traceback \(most recent call last\)|\b\w+(?:Error|Exception)\b:")
 
 
+_FAILS = re.compile(
+    r"\b(?:does|did|do|is|was|has|have|wo|ca|could)(?:n['’]?t| not)\b.{0,30}"
+    r"\b(?:works?|help|run|start|change|fix|solve|appear|show|find|found|recogni[sz]ed)\b"
+    r"|\bstill\b.{0,40}\b(?:fail|error|get|see|same|hang|stuck|not|crash|happen)"
+    r"|\b(?:fails?|failed|crash(?:es|ed)|hangs?|breaks)\b|\bno luck\b"
+    r"|\bsame (?:error|problem|issue|thing|result)\b"
+    r"|\bI(?:['’]m| am)?(?: now)? (?:get|got|see|getting|seeing)\b.{0,60}"
+    r"\b(?:error|exception|warning|failure)\b",
+    re.IGNORECASE,
+)
+_RELIEF = re.compile(
+    r"\b(?:thanks?|thx|works|worked|solved|fixed|no longer|any ?more)\b", re.IGNORECASE
+)
+_BUT = re.compile(r"\b(?:but|still|however|unfortunately)\b", re.IGNORECASE)
+
+
+_THANKED = re.compile(
+    r"\b(?:thanks?|thx|ty|cheers|great|awesome|perfect|nice|cool|works?|worked|helps?|helped|bye"
+    r"|good bot)\b",
+    re.IGNORECASE,
+)
+_THANKS = re.compile(
+    r"\W*(?:(?:thanks?|thank you|thx|ty|cheers|so|very|much|a lot|many|again|great|awesome|perfect"
+    r"|nice|cool|ok(?:ay)?|that|this|it|works?|worked|helps?|helped|bye|you|for|your|the|answer"
+    r"|good bot)\b\W*)+",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(
+    r"\W*(?:(?:hi|hello|hey|hiya|yo|good|morning|afternoon|evening|day|there|all|everyone|team|bot"
+    r"|metaflowbot|how are you|test|ping)\b\W*)+",
+    re.IGNORECASE,
+)
+_CALL = re.compile(
+    r"\W*(?:(?:hey|hi|hello|please|pls|can|could|would|will|do|does|you|any|some|idea|ideas|help"
+    r"|here|with|this|that|thoughts?|what|think|know|answer|it|the|question|above|look|at|take|a"
+    r"|have|on|him|her|them|us|me|out|maybe|about|see|please|input|suggestions?|how)\b\W*)+",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A person's message. `thread` is the root's ts, its own for a message outside threads.
@@ -68,6 +108,28 @@ class Heard:
     def addresses_people(self) -> bool:
         """Whether it names anybody, a group or everyone."""
         return _MENTION.search(self.text) is not None
+
+
+def is_thanks(text: str) -> bool:
+    """Whether the words are thanks and nothing more."""
+    return bool(_THANKED.search(text) and _THANKS.fullmatch(text)) and "?" not in text
+
+
+def is_greeting(text: str) -> bool:
+    """Whether the words greet and ask nothing."""
+    return _GREETING.fullmatch(text) is not None
+
+
+def is_call(text: str) -> bool:
+    """Whether the words only call for an answer to what was said before: 'any idea?', ''."""
+    return not text or _CALL.fullmatch(text) is not None
+
+
+def is_trouble(text: str) -> bool:
+    """Whether the words, under an answer, say that it did not help: that asks for another."""
+    prose = _FENCE.sub(" ", text)
+    relieved = _RELIEF.search(prose) and not _BUT.search(prose)
+    return bool(_FAILS.search(prose)) and not relieved
 
 
 def is_question(text: str) -> bool:

@@ -29,6 +29,14 @@ _DUNDER = re.compile(
 )
 _ENTITY = re.compile(r"<(?P<sigil>[@#!]?)(?P<target>[^|>]*)(?:\|(?P<label>[^>]*))?>")
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
+_QUOTE = re.compile(r"^ {0,3}> ?", re.MULTILINE)
+_QUOTED_FENCE = re.compile(
+    r"^ {0,3}> ?(?P<fence>`{3,}|~{3,})[^\n]*\n"
+    r"(?: {0,3}>(?! ?(?P=fence)[`~]*[ \t]*$)[^\n]*\n)*(?: {0,3}> ?(?P=fence)[`~]*[ \t]*$|\Z)",
+    re.MULTILINE,
+)
+# A table's first row, and the line that makes it a table.
+_TABLE = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t:-]*)+\n")
 _COMMONMARK = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
@@ -66,9 +74,14 @@ def defang(text: str) -> str:
 def tame(markdown: str) -> str:
     """Markdown that pings nobody and in which `__init__` is a name, not a bold 'init'.
 
-    A bare address with underscores in it is put between angle brackets, for the same reason.
+    A bare address with underscores in it is put between angle brackets, for the same reason; and
+    fences come out of quotes, in which Slack has no code blocks.
     """
-    return defang(_DUNDER.sub(_as_it_is, markdown))
+    return defang(_DUNDER.sub(_as_it_is, _without_quoted_fences(markdown)))
+
+
+def _without_quoted_fences(markdown: str) -> str:
+    return _QUOTED_FENCE.sub(lambda found: "\n" + _QUOTE.sub("", found[0]), markdown)
 
 
 def _as_it_is(match: re.Match[str]) -> str:
@@ -123,8 +136,13 @@ def _blocks(markdown: str) -> list[str]:
 
 
 def _fit(block: str, limit: int) -> list[str]:
+    if len(block) <= limit:
+        return [block]
+    if head := _TABLE.match(block):
+        rows = _cut(block[head.end() :], max(limit - len(head[0]), limit // 2))
+        return [head[0] + part for part in rows]
     opening = _FENCE.match(block)
-    if len(block) <= limit or not opening:
+    if not opening:
         return _cut(block, limit)
     first, _, body = block.partition("\n")
     body = body.rstrip().removesuffix(opening[1]).rstrip()

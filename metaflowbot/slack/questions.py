@@ -12,7 +12,7 @@ from slack_bolt import App, BoltRequest
 
 from metaflowbot.settings import Channel
 from metaflowbot.slack.desk import Desk, Handler
-from metaflowbot.slack.listening import Heard, is_question
+from metaflowbot.slack.listening import Heard, is_question, is_trouble
 from metaflowbot.slack.markdown import escape
 from metaflowbot.slack.replies import Asked
 from metaflowbot.slack.signs import Signs
@@ -114,12 +114,14 @@ def _how(desk: Desk, heard: Heard, rules: Channel) -> How | None:
     """How a message concerns us; None for what people say to each other."""
     if heard.is_direct or heard.mentions(desk.identity.user_id):
         return "asked"
-    if rules.answer == "off" or heard.addresses_people or not is_question(heard.text):
+    if rules.answer == "off" or heard.addresses_people:
         return None
-    if heard.in_thread:
+    asks = is_question(heard.text)
+    if heard.in_thread and (asks or is_trouble(heard.text)):
         ours = rules.follow_ups and desk.store.slack.posts_in(heard.channel, heard.thread)
         return "follow_up" if ours else None
-    return "overheard" if rules.answer in ("questions", "suggest") else None
+    is_wanted = asks and not heard.in_thread and rules.answer in ("questions", "suggest")
+    return "overheard" if is_wanted else None
 
 
 def refusal_of(desk: Desk, channel: str, user: str, team: str) -> str:

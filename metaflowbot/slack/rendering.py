@@ -20,6 +20,7 @@ HOW_TO_ASK = (
     "Ask me anything about Metaflow in the same message, for example: "
     "“How do I retry a step that fails?” I answer in the thread, with links to the sources."
 )
+YOU_ARE_WELCOME = "You are welcome! Ask me again at any time."
 
 # Slack refuses a message whose blocks hold more than about 13,200 characters in all; the steps
 # that stand above a streamed answer count as well.
@@ -76,8 +77,8 @@ def line_message(line: str) -> Message:
 def answer_messages(answer: Answer, setting: Setting = Setting()) -> tuple[Message, ...]:
     """The answer in as few messages as Slack allows; the last one carries sources and buttons."""
     *first, last = _pieces(answer, setting)
-    more = (_verdicts(answer.id, setting), _actions(_further(answer.id, setting)))
-    simple = (_verdicts(answer.id, Setting()), _actions(_further(answer.id, Setting())))
+    more = (_verdicts(answer.id, setting), _actions(_further(answer, setting)))
+    simple = (_verdicts(answer.id, Setting()), _actions(_further(answer, Setting())))
     ending = _message(last, answer, setting)
     ending = replace(ending, below=ending.below + more, simple=ending.simple + simple)
     return (*(Message(mrkdwn(piece), piece) for piece in first), ending)
@@ -158,12 +159,18 @@ def _footer(answer: Answer, setting: Setting) -> str:
     version = answer.checked_with or setting.metaflow
     parts = [
         "no answer found" if answer.abstained else sure,
-        "quoted from the docs, no model" if answer.model == "none" else answer.model,
+        _written_by(answer),
         f"Metaflow {version}" if version else "",
         f"index {_day(answer.generation)}",
         answer.notice,
     ]
     return " · ".join(escape(part) for part in parts if part)
+
+
+def _written_by(answer: Answer) -> str:
+    if answer.model != "none":
+        return answer.model
+    return "" if answer.abstained else "quoted from the docs, no model"
 
 
 def _day(generation: str) -> str:
@@ -201,13 +208,18 @@ def _verdict(text: str, value: str) -> Block:
     }
 
 
-def _further(answer_id: str, setting: Setting) -> list[Block]:
-    """What the asker and maintainers may do; who presses is checked again when they do."""
+def _further(answer: Answer, setting: Setting) -> list[Block]:
+    """What the asker and maintainers may do; who presses is checked again when they do.
+
+    Where no answer was found nothing is solved, and a human stands out.
+    """
     everyone = _viewers(setting)
-    solved = _button("Solved my problem", SOLVED_ACTION, answer_id, [setting.asker])
-    human = _button("Need a human", HUMAN_ACTION, answer_id, everyone)
-    resolve = _button("Mark resolved…", RESOLVE_ACTION, answer_id, everyone)
-    return [solved, human, resolve]
+    solved = _button("Solved my problem", SOLVED_ACTION, answer.id, [setting.asker])
+    human = _button("Need a human", HUMAN_ACTION, answer.id, everyone)
+    resolve = _button("Mark resolved…", RESOLVE_ACTION, answer.id, everyone)
+    return (
+        [{**human, "style": "primary"}, resolve] if answer.abstained else [solved, human, resolve]
+    )
 
 
 def _viewers(setting: Setting) -> list[str]:

@@ -16,9 +16,11 @@ from metaflowbot.errors import MetaflowbotError
 from metaflowbot.slack.attachments import described, fit, read_text_files
 from metaflowbot.slack.clients import SLACK_FAILURES, refusal, why
 from metaflowbot.slack.desk import Desk
+from metaflowbot.slack.listening import is_call, is_greeting, is_thanks
 from metaflowbot.slack.markdown import question_text
 from metaflowbot.slack.rendering import (
     HOW_TO_ASK,
+    YOU_ARE_WELCOME,
     Message,
     Setting,
     answer_messages,
@@ -170,13 +172,14 @@ class Replies:
     def _in_its_context(self, asked: Asked, talk: Talk) -> tuple[Asked, tuple[Turn, ...]]:
         """The question with what was said before it, which it may lean on.
 
-        A mention without words under what people said asks their last message, in its author's
-        name. Of people who opted out nothing is looked at but what they ask.
+        A mention that only calls for an answer asks what people said last, in its author's name.
+        Of people who opted out nothing is looked at but what they ask.
         """
         desk, place = self._desk, asked.place
         silent = desk.store.threads.opted_out() if talk.said else ()
         said = list(talk.since_answer(desk.identity.user_id, silent))
-        if said and not asked.files and not question_text(asked.text, desk.identity.user_id):
+        own = question_text(asked.text, desk.identity.user_id)
+        if said and not asked.files and is_call(own):
             meant = said.pop()
             author = replace(place, user=str(meant["user"]))
             files = tuple(meant.get("files") or ())
@@ -220,7 +223,7 @@ class Replies:
         if standing.complete or self._is_withdrawn(asked):
             return
         writing = Writing(self._desk.clients, asked.place, self._keeper(asked), standing.half)
-        if task.text and item.attempts == 1 and not standing.half:
+        if not _line_for(task.text) and item.attempts == 1 and not standing.half:
             writing.begin()
         try:
             reply = self._write(task, writing)
@@ -251,8 +254,8 @@ class Replies:
     def _write(self, task: _Task, writing: Writing) -> _Reply:
         if task.item.dead:
             return replace(_line(_GIVEN_UP), final=False)
-        if not task.text:
-            return _line(HOW_TO_ASK)
+        if line := _line_for(task.text):
+            return _line(line)
         asked = task.asked
         thread: Hit | None = None
         try:
@@ -350,6 +353,13 @@ def _elsewhere(hit: Hit | None, place: Place) -> Hit | None:
     if hit is None or hit.best.document_id.rpartition("/")[2] == place.thread:
         return None
     return hit
+
+
+def _line_for(text: str) -> str:
+    """What is said to words that ask nothing; '' for a question."""
+    if is_thanks(text):
+        return YOU_ARE_WELCOME
+    return HOW_TO_ASK if not text or is_greeting(text) else ""
 
 
 def _line(text: str) -> _Reply:

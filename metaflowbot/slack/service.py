@@ -13,7 +13,7 @@ from slack_bolt.request import BoltRequest
 from slack_sdk.socket_mode.client import BaseSocketModeClient
 
 from metaflowbot.settings import Settings
-from metaflowbot.slack import changes, commands, digest, outdated, private, questions, trenches
+from metaflowbot.slack import changes, digest, home, outdated, private, questions, trenches
 from metaflowbot.slack.app import build_app
 from metaflowbot.slack.clients import SLACK_FAILURES, Clients, identify, refused
 from metaflowbot.slack.desk import Bot, Desk, Handler
@@ -70,7 +70,7 @@ class SlackService:
             "question": Replies(desk, self._signs, metaflow),
             **questions.handlers(desk),
             **private.handlers(desk, metaflow),
-            **commands.handlers(desk),
+            **home.handlers(desk),
             **changes.handlers(desk),
             **digest.handlers(desk),
             **outdated.handlers(desk, metaflow),

@@ -325,11 +325,12 @@ def with_any_blocks(message: Message, call: Callable[[Sequence[Block]], Any]) ->
 def _safe_part(text: str) -> str:
     """As much of the text so far as will not look different when the rest is known.
 
-    It ends at a space outside inline code, and well before the message is full.
+    It ends at a space outside inline code, in a quote at the end of a line, and well before the
+    message is full.
     """
     end = max(text.rfind(" "), text.rfind("\n")) + 1
     line = text.rfind("\n", 0, end) + 1
-    if text.count("`", line, end) % 2:
+    if text.count("`", line, end) % 2 or text.startswith(">", line):
         end = line
     pieces = split(tame(text[:end]), TEXT_LIMIT)
     return pieces[0] if pieces else ""
