@@ -33,7 +33,7 @@ from metaflowbot.prompts import Prompt
 from metaflowbot.retrieve import Retriever
 from metaflowbot.safety import Echo
 from metaflowbot.settings import Answers
-from metaflowbot.sources import asked_before, numbered, only_threads, rendered, retrieved
+from metaflowbot.sources import asked_before, numbered, only_unofficial, rendered, retrieved
 from metaflowbot.telemetry import model_failed
 from metaflowbot.writing import Checks, Writing
 
@@ -46,12 +46,18 @@ _NOT_ENGLISH = (
     "Without a chat model I can only search the English documentation: please ask in English."
 )
 _NO_WORD = "Nothing there mentions {words}."
-BROKEN_OFF = "The answer breaks off here"
-_TOO_LONG = f"{BROKEN_OFF}: the model wrote far too much."
+_BROKEN_OFF = "The answer breaks off here"
+_TOO_LONG = f"{_BROKEN_OFF}: the model wrote far too much."
+_FELL_SHORT = "The chat model fell short"
 _UNVERIFIED = (
     "The model's answer could not be verified against the sources: "
     "these are the passages themselves."
 )
+
+
+def fell_short(answer: Answer) -> bool:
+    """Whether a model was asked and did not answer, or not to the end; its notice says why."""
+    return answer.notice.startswith((_BROKEN_OFF, _FELL_SHORT, _UNVERIFIED))
 
 
 @dataclass
@@ -204,15 +210,15 @@ class Answerer:
         if not writing.citations:
             return self._without_model(draft, search, _UNVERIFIED)
         cited = {citation.document_id for citation in writing.citations}
-        notice = _TOO_LONG if writing.is_too_long else only_threads(search, cited)
+        notice = _TOO_LONG if writing.is_too_long else only_unofficial(search, cited)
         return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
 
     def _after_failure(self, draft: Answer, search: Search, writing: Writing, why: str) -> Answer:
         draft = self._with_checks(draft, writing)
         if writing.citations:
-            notice = f"{BROKEN_OFF}: {why}."
+            notice = f"{_BROKEN_OFF}: {why}."
             return replace(draft, text=writing.text, citations=writing.citations, notice=notice)
-        notice = f"The chat model fell short ({why}): these are the passages themselves."
+        notice = f"{_FELL_SHORT} ({why}): these are the passages themselves."
         return self._without_model(draft, search, notice)
 
     def _with_checks(self, draft: Answer, writing: Writing) -> Answer:

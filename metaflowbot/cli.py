@@ -110,6 +110,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8080) -> None:
 @app.command()
 def ask(question: str, as_json: AsJson = False) -> None:
     """Answer one question, with citations. Exits 1 when the chat model fell short."""
+    from metaflowbot.answer import fell_short
     from metaflowbot.domain import Question
     from metaflowbot.store import Asking
 
@@ -119,7 +120,7 @@ def ask(question: str, as_json: AsJson = False) -> None:
         print_json(_answer_values(answer))
     else:
         _print_answer(answer)
-    if answer.notice:
+    if fell_short(answer):
         fail(answer.notice, 1)
 
 
@@ -312,7 +313,8 @@ def _print_answer(answer: Answer) -> None:
     sources = "\n".join(
         f"{citation.n}. {citation.title} — {citation.url}" for citation in answer.citations
     )
-    text = f"{answer.text}\n\n**Sources**\n\n{sources}" if sources else answer.text
+    noted = f"{answer.text}\n\n_{answer.notice}_" if answer.notice else answer.text
+    text = f"{noted}\n\n**Sources**\n\n{sources}" if sources else noted
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.markdown import Markdown

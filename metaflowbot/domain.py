@@ -170,7 +170,8 @@ class Answer:
     Every `[n]` in `text` is the `n` of one of `citations`. When `abstained`, the text says that
     the sources do not cover the question and names the nearest pages, which are the citations.
     `confidence` is 0 to 1. `model` is 'none' for an extractive answer. `notice` is one line for
-    the reader when something fell short (a model that did not answer), '' otherwise. `retrieved`
+    the reader on how the answer came about (a model that did not answer, a source that is not
+    official, an answer given before), '' otherwise. `retrieved`
     is what the search found, best first; `checks` has a line for each thing that a check took out
     or changed, for maintainers; `checked_with` is the version of Metaflow that the code in the
     answer was held against, '' where there is none.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from metaflowbot.citations import best_quote, sentences
 from metaflowbot.domain import Answer, Citation, Hit, Passage, Search
-from metaflowbot.sources import provenance
+from metaflowbot.sources import only_unofficial, provenance
 
 # An extractive answer quotes this many passages at most, and only those near the best one.
 _QUOTED = 3
@@ -25,8 +25,10 @@ _OFFER = "A maintainer may know more: ask in the channel, or escalate the questi
 def quoted(draft: Answer, search: Search) -> Answer:
     """The best passages themselves, each with its citation; there must be a hit."""
     passages = _worth_quoting(search.hits)
+    unofficial = only_unofficial(search, {passage.document_id for passage in passages})
     return replace(
         draft,
+        notice=draft.notice or unofficial,
         text="\n\n".join(_quote_passage(passage, n) for n, passage in enumerate(passages, 1)),
         citations=tuple(cite(passage, n, draft.question) for n, passage in enumerate(passages, 1)),
     )

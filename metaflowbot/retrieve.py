@@ -41,11 +41,11 @@ _WORDS_WEIGHT = 0.7
 _PASSAGE_WEIGHTS = (1.0, 0.3, 0.15)
 # A short document is not worse for it: a passage it does not have counts as this share of its best.
 _ABSENT = 0.3
-# Official docs and the API reference outrank drafts and conversations (a factor of the score).
+# A factor of the score: official docs and the API reference outrank conversations, those drafts.
 _AUTHORITY: Mapping[str, float] = {
     "metaflow-docs": 1.0,
     "metaflow-api": 0.95,
-    "labs": 0.8,
+    "labs": 0.65,
     "slack": 0.8,
     "github": 0.8,
 }

@@ -11,11 +11,8 @@ from metaflowbot.domain import Hit, Passage, Retrieved, Search
 _TOKENS = 6000
 _SOURCES = 8
 _THREADS = {"slack": "a Slack thread", "github": "a GitHub thread"}
-_KINDS = {
-    "metaflow-docs": "official documentation",
-    "metaflow-api": "API reference",
-    "labs": "draft of Metaflowlabs",
-}
+_DRAFTS = {"labs": "a draft of Metaflowlabs"}
+_OFFICIAL = {"metaflow-docs": "official documentation", "metaflow-api": "API reference"}
 _DATE = re.compile(r"\((?:[^()]*\s)?(20\d\d-\d\d-\d\d)\b[^()]*\)")
 _VERSION = re.compile(r"\bMetaflow (?:version )?v?(\d+\.\d+(?:\.\d+)*)", re.IGNORECASE)
 # A thread was asked before if it is as good as the best hit, or nearly.
@@ -28,21 +25,20 @@ def is_thread(passage: Passage) -> bool:
 
 
 def provenance(passage: Passage) -> str:
-    """For a thread: that it is one, with its date and Metaflow version if told; '' for others."""
+    """What a draft is, or a thread, with its date and Metaflow version; '' for other passages."""
     if not is_thread(passage):
-        return ""
+        return _DRAFTS.get(passage.source, "")
     dates, versions = _DATE.findall(passage.text), _VERSION.findall(passage.text)
     parts = [_THREADS[passage.source], *dates[-1:], *(f"Metaflow {v}" for v in versions[-1:])]
     return ", ".join(parts)
 
 
-def only_threads(search: Search, cited: Collection[str]) -> str:
-    """A line that says so where all cited documents are threads, with the newest; '' else."""
-    passages = [hit.best for hit in search.hits if hit.best.document_id in cited]
-    if not passages or not all(map(is_thread, passages)):
+def only_unofficial(search: Search, cited: Collection[str]) -> str:
+    """A line that says so where no cited document is official, with the newest; '' else."""
+    hits = [hit for hit in search.hits if hit.best.document_id in cited]
+    if not hits or not all(provenance(hit.best) for hit in hits):
         return ""
-    said = {_newest(hit) for hit in search.hits if hit.best.document_id in cited}
-    return f"This comes from {max(said, key=_date)}, not from the documentation."
+    return f"This comes from {max(map(_newest, hits), key=_date)}, not from the documentation."
 
 
 def _newest(hit: Hit) -> str:
@@ -100,7 +96,7 @@ def rendered(sources: Sequence[Sequence[Passage]]) -> str:
 
 def _origin(passages: Sequence[Passage]) -> str:
     said = max((provenance(passage) for passage in passages), key=len)
-    return said or _KINDS.get(passages[0].source, passages[0].source)
+    return said or _OFFICIAL.get(passages[0].source, passages[0].source)
 
 
 def _passage(passage: Passage) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from metaflowbot.answer import BROKEN_OFF, Answerer
+from metaflowbot.answer import Answerer, fell_short
 from metaflowbot.domain import Answer, AnswerEvent, Progress, Question, Usage
 from metaflowbot.lexical import terms
 from metaflowbot.store import Asking, Store
@@ -82,8 +82,7 @@ def _key(answerer: Answerer, question: Question) -> str:
 
 def _is_worth_keeping(answer: Answer) -> bool:
     """Whether it is a model's whole answer."""
-    broken = answer.notice.startswith(BROKEN_OFF)
-    return answer.model != "none" and not answer.abstained and not broken
+    return answer.model != "none" and not answer.abstained and not fell_short(answer)
 
 
 def _again(before: Answer, question: Question, asked_at: datetime) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from metaflowbot import llm, prompts
-from metaflowbot.answer import Answerer
+from metaflowbot.answer import Answerer, fell_short
 from metaflowbot.domain import Answer, Delta, Progress, Question, Turn
 from metaflowbot.judgement import answer_from
 from metaflowbot.retrieve import Retriever
@@ -291,6 +291,7 @@ def test_a_model_that_falls_short_leaves_the_passages_and_one_line(
     answer = asked(connect(timeout=0.4), RETRY)
     assert not answer.abstained
     assert answer.notice.endswith("these are the passages themselves.")
+    assert fell_short(answer)
     assert "> Use the `@retry` decorator" in answer.text
     assert answer.model == "none"
     assert server.key not in answer.notice + answer.text
@@ -310,6 +311,7 @@ def test_a_stream_cut_after_a_cited_sentence_keeps_it_and_says_so(
     answer = asked(connect(), RETRY)
     assert answer.text.startswith("Use the `@retry` decorator to run a failing step again [1].")
     assert answer.notice.startswith("The answer breaks off here: ")
+    assert fell_short(answer)
     assert answer.model == "openai:gpt-5-mini"
 
 

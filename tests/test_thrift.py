@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from metaflowbot import bootstrap
+from metaflowbot.answer import fell_short
 from metaflowbot.bot import Bot
 from metaflowbot.domain import Answer, Feedback, Question, Turn
 from metaflowbot.settings import Answers, Settings
@@ -57,6 +58,7 @@ def test_a_repeated_question_is_answered_from_memory_and_says_when(
     assert second.id != first.id
     assert second.usage.cost_usd == 0 < first.usage.cost_usd
     assert second.notice.startswith("Answered before, on 20")
+    assert not fell_short(second)
 
 
 @pytest.mark.parametrize(
