@@ -15,6 +15,7 @@ from importlib.metadata import distribution, version
 from itertools import zip_longest
 from pathlib import Path
 from string import Template
+from textwrap import shorten
 
 from metaflowbot.citations import verify
 from metaflowbot.domain import Citation, Hit, Turn, Usage
@@ -43,6 +44,7 @@ _MOST_SOURCES = 6
 _MOST_QUOTES = 4
 _ON_A_SLIDE = 2
 _TITLE_CHARS = 80
+_SLUG_CHARS = 60
 _JOINER = "\u2060"  # word joiner: breaks what a site would run, and shows as nothing
 _FENCE = r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n.*?(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)"
 _CODE = re.compile(rf"{_FENCE}|(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)", re.M | re.S)
@@ -227,7 +229,8 @@ def _repeats(text: str, question: str) -> bool:
 
 def _slots(material: Material, draft: Draft, flow: ExampleFlow) -> dict[str, str]:
     escalation, title = material.escalation, _title(material)
-    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60].strip("-") or escalation.id
+    words = re.sub(r"[^a-z0-9]+", " ", title.lower()).strip()
+    slug = shorten(words, _SLUG_CHARS, placeholder="").replace(" ", "-") or escalation.id
     named = ", ".join(f"`{name}`" for name in material.constructs.names) or "the asker’s own case"
     description = f"A question from the community, worked through: {named.replace('`', '')}."
     hints = material.constructs.hints
@@ -266,14 +269,9 @@ def _title(material: Material) -> str:
         asked = (each for each in _SENTENCES.split(line) if each.endswith("?"))
         fitting = next((each for each in asked if len(each) <= _TITLE_CHARS), line)
         if fitting:
-            return fitting if len(fitting) <= _TITLE_CHARS else _cut(fitting)
+            return shorten(fitting, _TITLE_CHARS, placeholder="…")
     *names, last = material.constructs.names[:3] or ("Metaflow",)
     return "A question about " + " and ".join([", ".join(names), last] if names else [last])
-
-
-def _cut(line: str) -> str:
-    """A line that is too long for a title, up to a word's end."""
-    return line[:_TITLE_CHARS].rpartition(" ")[0].rstrip(",;: ") + "…"
 
 
 def _diataxis(question: str) -> str:
