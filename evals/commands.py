@@ -93,7 +93,7 @@ def compare(
     changed = comparison.compare(runs.load(_run_file(run_a)), runs.load(_run_file(run_b)))
     _show_comparison(changed, as_json=as_json)
     if changed.is_regression:
-        fail("a gated score fell significantly", 1)
+        fail(f"{', '.join(changed.fallen)} fell significantly", 1)
 
 
 def _suites(names: Sequence[str]) -> tuple[str, ...]:

@@ -71,9 +71,14 @@ class Comparison:
     notices: tuple[str, ...]
 
     @property
+    def fallen(self) -> tuple[str, ...]:
+        """The gated scores that fell significantly."""
+        return tuple(change.score for change in self.changes if change.is_regression)
+
+    @property
     def is_regression(self) -> bool:
         """Whether a gated score fell significantly."""
-        return any(change.is_regression for change in self.changes)
+        return bool(self.fallen)
 
 
 def compare(before: Run, after: Run) -> Comparison:

@@ -31,6 +31,12 @@ _ACCEPTED = (
     "and the reason for the change in the message."
 )
 
+_FELL = (
+    "fell significantly below the baseline. The questions that fell are listed first: mend what "
+    "they show, or, where the new answers are right, accept them with `python -m evals.gate "
+    "--accept`"
+)
+
 
 def main(words: Sequence[str] | None = None, baseline: Path = BASELINE) -> int:
     """Run the gate and return its exit code: 0 passed, 1 fell or failed, 2 wrong usage."""
@@ -67,7 +73,7 @@ def hold(made: Run, accepted: Run) -> int:
     changed = comparison.compare(accepted, made)
     tables.show_comparison(changed)
     if changed.is_regression:
-        print("gate: a gated score fell significantly below the baseline", file=sys.stderr)
+        print(f"gate: {', '.join(changed.fallen)}: {_FELL}", file=sys.stderr)
     return int(changed.is_regression)
 
 
