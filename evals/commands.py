@@ -111,8 +111,9 @@ def _run_file(given: str) -> Path:
     path = Path(given)
     if path.exists():
         return path
-    kept = settings_module.load().home / "evals" / given
-    return kept if kept.exists() else kept.with_name(f"{given}.json")
+    folder = settings_module.load().home / "evals"
+    kept = folder / given
+    return kept if kept.exists() else folder / f"{given}.json"
 
 
 def _show_run(made: Run, *, as_json: bool) -> None:

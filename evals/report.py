@@ -168,7 +168,7 @@ def _suites(run: Run) -> str:
 
 
 def _row(name: str, columns: Mapping[str, Figure], found: Mapping[str, Figure]) -> str:
-    n = max((figure.n for figure in found.values()), default=0)
+    n = next((figure.n for figure in found.values()), 0)
     cells = "".join(
         f"<td>{number(found[column]) if column in found else ''}</td>" for column in columns
     )

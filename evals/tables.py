@@ -56,7 +56,7 @@ def table(*columns: str) -> Table:
 
 
 def show_run(run: Run) -> None:
-    """Print every suite of a run, what was skipped, and the notices."""
+    """Print every suite of a run (n is that of its first column), what was skipped, and notices."""
     out = console()
     subject = run.subject
     out.print(
@@ -87,7 +87,7 @@ def _figures(result: Result) -> Table:
 
 
 def _row(columns: Mapping[str, Figure], figures: Mapping[str, Figure]) -> list[str]:
-    n = max(figure.n for figure in figures.values())
+    n = next(figure.n for figure in figures.values())
     cells = (number(figures[name]) if name in figures else "" for name in columns)
     return [str(n), *cells]
 
