@@ -137,10 +137,15 @@ class Answers(_Table):
 
 
 class Limits(_Table):
-    """Questions in Slack that are answered in an hour; 0 means no limit."""
+    """How much is answered; 0 means no limit.
+
+    Questions in Slack an hour for one person and in one channel; questions and searches over HTTP
+    a minute for one address, this machine's own left out.
+    """
 
     person: int = Field(default=30, ge=0)
     channel: int = Field(default=300, ge=0)
+    address: int = Field(default=120, ge=0)
 
 
 class Record(_Table):

@@ -35,6 +35,7 @@ from metaflowbot.settings import Settings
 from metaflowbot.store import Asking
 from metaflowbot.web.access import SESSION_COOKIE, VISITOR_COOKIE, Access
 from metaflowbot.web.app import build
+from metaflowbot.web.pace import Pace
 
 TOKEN = "a long token of this test"
 RETRY = Passage(
@@ -552,6 +553,65 @@ def test_our_own_page_may_even_behind_a_proxy_that_renames_the_host(client):
     proxied = {"Sec-Fetch-Site": "same-origin", "Origin": "https://ask.example"}
     for headers in (proxied, {"Origin": address}):
         assert client.post("/api/ask", json={"question": "x"}, headers=headers).status_code == 200
+
+
+# How often
+
+
+def from_afar(address="203.0.113.7", **headers):
+    """The headers that a proxy on this machine sends for somebody elsewhere."""
+    return {"X-Forwarded-For": address, **headers}
+
+
+def test_who_asks_too_often_is_told_when_to_come_again_and_others_are_not_held_back(desk):
+    with client_of(desk, Settings(limits={"address": 2})) as client:
+
+        def ask(**headers):
+            return client.post("/api/ask", json={"question": "how?"}, headers=headers)
+
+        asked = [ask(**from_afar()) for _ in range(3)]
+        assert [answer.status_code for answer in asked] == [200, 200, 429]
+        assert int(asked[2].headers["Retry-After"]) in range(1, 31)
+        assert "try again in" in asked[2].json()["error"]
+        searched = client.post("/api/search", json={"query": "retry"}, headers=from_afar())
+        assert searched.status_code == 429
+        assert ask(**from_afar("203.0.113.8")).status_code == 200
+        assert [ask().status_code for _ in range(4)] == [200] * 4
+        assert len(desk.asked) == 7
+
+
+def test_without_a_limit_nobody_is_held_back(desk):
+    with client_of(desk, Settings(limits={"address": 0})) as client:
+        bodies = [
+            client.post("/api/search", json={"query": "a"}, headers=from_afar()) for _ in "abc"
+        ]
+        assert {answer.status_code for answer in bodies} == {200}
+
+
+def test_who_guesses_at_the_token_is_held_back_and_who_has_it_is_not(locked):
+    wrong = [locked.get("/metrics", headers=from_afar(**bearer("no"))) for _ in range(11)]
+    assert [answer.status_code for answer in wrong] == [401] * 10 + [429]
+    signed = locked.post("/sign-in", data={"token": TOKEN}, headers=from_afar())
+    assert signed.status_code == 429
+    assert locked.get("/metrics", headers=from_afar(**bearer())).status_code == 200
+
+
+def test_tokens_come_back_evenly_and_one_household_is_one_caller():
+    now = [0.0]
+    pace = Pace(2, lambda: now[0])
+
+    def wait(host):
+        return pace.wait(HTTPConnection({"type": "http", "headers": [], "client": (host, 1)}))
+
+    assert [wait("2001:db8::1"), wait("2001:db8::2")] == [0, 0]
+    assert wait("2001:db8::3") == 30
+    assert wait("2001:db8:0:1::1") == 0
+    now[0] = 20
+    assert wait("2001:db8::1") == pytest.approx(10)
+    now[0] = 30
+    assert wait("2001:db8::1") == 0
+    assert [wait("127.0.0.1") for _ in range(5)] == [0] * 5
+    assert [wait("::1") for _ in range(5)] == [0] * 5
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/nowhere", "/static/app.js", "/api/ask"])

@@ -51,8 +51,8 @@ class Api:
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/api")
         post = partial(router.add_api_route, methods=["POST"])
-        post("/search", self.search, responses=responses(SearchShape, 429))
-        post("/ask", self.ask, responses=responses(AnswerShape, 429))
+        post("/search", self.search, responses=responses(SearchShape))
+        post("/ask", self.ask, responses=responses(AnswerShape))
         rated = responses(None, 404)
         post("/answers/{answer_id}/feedback", self.rate, status_code=204, responses=rated)
         post("/answers/{answer_id}/escalate", self.escalate, status_code=204, responses=rated)

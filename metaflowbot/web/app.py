@@ -83,7 +83,8 @@ def build(
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY)
-    app.add_middleware(Gate, access=access, metrics=metrics)  # added last: outermost
+    a_minute = settings.limits.address
+    app.add_middleware(Gate, access=access, metrics=metrics, a_minute=a_minute)  # last: outermost
     return app
 
 

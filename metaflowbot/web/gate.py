@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import uuid
@@ -16,6 +17,7 @@ from metaflowbot import telemetry
 from metaflowbot.web.access import Access, is_cross_site
 from metaflowbot.web.faults import MAX_BODY, TOO_LARGE, explain, refuse
 from metaflowbot.web.metrics import Metrics
+from metaflowbot.web.pace import GUESSES, Pace
 from metaflowbot.web.rendering import page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -41,10 +43,13 @@ class Gate:
     client that leaves it.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics, a_minute: int) -> None:
+        """`a_minute` is how much one address may ask."""
         self._app = app
         self._access = access
         self._metrics = metrics
+        self._questions = Pace(a_minute)
+        self._guesses = Pace(GUESSES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,7 +81,14 @@ class Gate:
         # scope["path"] is what routes match; url.path is also made of the caller's Host header.
         path = connection.scope["path"]
         if self._access.guards(path) and not self._access.admits(connection):
+            guessed = "authorization" in connection.headers
+            if guessed and (seconds := self._guesses.wait(connection)):
+                return _later(seconds)
             return _with(self._unknown(connection, path), "WWW-Authenticate", "Bearer")
+        pace = self._guesses if path == "/sign-in" else self._questions
+        is_paced = method == "POST" and path.startswith(("/api/", "/sign-in"))
+        if is_paced and (seconds := pace.wait(connection)):
+            return _later(seconds)
         if method not in ("GET", "HEAD", "OPTIONS") and is_cross_site(connection):
             return refuse(403, "requests from other sites' pages are refused")
         length = connection.headers.get("content-length", "")
@@ -134,6 +146,13 @@ def _request_id(connection: HTTPConnection) -> str:
 def _route(scope: Scope) -> str:
     """The route's template: what was asked for in full would give a label for each answer."""
     return getattr(scope.get("route"), "path", "other")
+
+
+def _later(seconds: float) -> Response:
+    """The refusal of what comes too often, with when it may come again."""
+    wait = math.ceil(seconds)
+    line = f"too many requests from your address: try again in {wait} s"
+    return _with(refuse(429, line), "Retry-After", str(wait))
 
 
 def _with(response: Response, name: str, value: str) -> Response:

@@ -108,6 +108,6 @@ class SharedShape(AnswerShape):
 def responses(given: type[BaseModel] | None, *faults: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer: this with 200, and one line with the status of any fault."""
     documented: dict[int | str, dict[str, Any]] = {
-        status: {"model": Fault} for status in (401, 403, 413, 422, 500, 503, *faults)
+        status: {"model": Fault} for status in (401, 403, 413, 422, 429, 500, 503, *faults)
     }
     return documented | ({200: {"model": given}} if given else {})

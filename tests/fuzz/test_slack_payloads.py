@@ -92,7 +92,7 @@ def _live(scene: Scene) -> None:
     slack, ann, maxi = scene.slack, scene.ann, scene.max
     question = f"<@{slack.bot_user_id}> how do I retry a step?"
     ts = slack.say(scene.channel, ann, question, files={"trace.txt": "ValueError: no"})
-    reply = until(lambda: _whole(slack.thread(scene.channel, ts)))
+    reply = until(lambda: _whole(slack.thread(scene.channel, ts)), 60)
     slack.edit(scene.channel, ts, f"{question} With a delay?")
     slack.delete(scene.channel, slack.say(scene.channel, ann, "never mind"))
     slack.react(scene.channel, reply["ts"], ann, "+1")
