@@ -59,8 +59,13 @@ def _database(settings: Settings) -> str:
         health = store.health()
     finally:
         store.close()
-    dead = f", {health.dead} given up on: see `metaflowbot inbox list`" if health.dead else ""
-    return f"answers; {health.depth} questions waiting{dead}"
+    line = f"answers; {health.depth} questions waiting"
+    if not health.dead:
+        return line
+    return (
+        f"{line}, {health.dead} given up on: `metaflowbot inbox list` says why, "
+        "`metaflowbot inbox retry` tries them again"
+    )
 
 
 def _embedding(settings: Settings) -> str:

@@ -28,8 +28,10 @@ UNSAFE_CALLS = {
 
 def test_every_threat_has_a_test_that_is_there() -> None:
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line][1:]
-    assert len(rows) > 20
+    tables = re.findall(r"^\| --- .*\n((?:\| .*\n)+)", text, re.MULTILINE)
+    rows = [row for table in tables for row in table.splitlines()]
+    assert [len(table.splitlines()) for table in tables][1:] == [10]
+    assert len(rows) > 40
     for row in rows:
         named = re.findall(r"`((?:fuzz/)?test_\w+\.py)::(test_\w+)`", row)
         assert named, row
@@ -47,6 +49,17 @@ def test_nothing_that_is_read_can_become_code(path: Path) -> None:
             assert not (node.module or "").startswith("langchain_core.load")
         elif isinstance(node, ast.Call):
             assert not is_unsafe(node), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_model_is_given_no_tools(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("bind_tools", "create_agent"), f"line {node.lineno}"
+        if isinstance(node, ast.Call):
+            assert not {"tools", "functions"} & {each.arg for each in node.keywords}
+        if isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith(("langchain.agents", "langchain.tools"))
 
 
 def is_unsafe(call: ast.Call) -> bool:
