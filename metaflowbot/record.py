@@ -333,7 +333,8 @@ def _listed_columns() -> Iterable[Any]:
 
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     columns, words = QUESTIONS.c, wanted.text.casefold()
-    day_after = wanted.until and _midnight(wanted.until) + timedelta(days=1)
+    until = wanted.until if wanted.until != date.max else None
+    day_after = until and _midnight(until) + timedelta(days=1)
     given: list[tuple[bool, Callable[[], sa.ColumnElement[bool]]]] = [
         (bool(words), lambda: columns.folded.contains(words, autoescape=True)),
         (wanted.since is not None, lambda: columns.asked_at >= _midnight(wanted.since or date.min)),

@@ -122,13 +122,15 @@ def test_questions_are_found_by_words_outcome_verdict_model_and_day(desk: World)
         ("?channel=C9", 0),
         ("?since=2001-01-01&until=2001-02-01", 0),
         ("?since=2001-01-01", 2),
+        ("?since=0001-01-01&until=9999-12-31", 2),
         ("?page=7", 2),
     ):
         assert f'\n<p class="count" role="status">{count} ' in text_of(desk, f"/questions{query}")
 
 
 @pytest.mark.parametrize(
-    "query", ["since=yesterday", "outcome=x", "verdict=x", "page=0", "page=x", "page=-1"]
+    "query",
+    ["since=yesterday", "outcome=x", "verdict=x", "page=0", "page=x", "page=-1", "text=%00"],
 )
 def test_a_filter_that_is_none_is_refused_in_one_line(desk: World, query: str) -> None:
     with desk.client() as client:

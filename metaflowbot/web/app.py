@@ -31,7 +31,7 @@ from metaflowbot.web.faults import MAX_BODY, on_error, on_http_error, on_invalid
 from metaflowbot.web.gate import Gate
 from metaflowbot.web.metrics import Metrics
 from metaflowbot.web.rendering import page
-from metaflowbot.web.shapes import SharedShape, responses
+from metaflowbot.web.shapes import SharedShape, Text, responses
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
@@ -159,7 +159,7 @@ class SharedAnswers:
         app.add_api_route("/api/answers/{answer_id}", self.values, responses=shared)
         app.add_api_route("/answers/{answer_id}", self.show, include_in_schema=False)
 
-    def values(self, answer_id: str) -> JSONResponse:
+    def values(self, answer_id: Text) -> JSONResponse:
         answer = self._answer(answer_id)
         more = {"question": answer.question, "escalation": self._escalation(answer_id)}
         return JSONResponse({**answer_json(answer), **more})
@@ -173,7 +173,7 @@ class SharedAnswers:
         declined = found.history[-1].note if found.state == "declined" and not found.thread else ""
         return {"state": found.state, "text": said or declined, "url": found.url}
 
-    def show(self, request: Request, answer_id: str) -> Response:
+    def show(self, request: Request, answer_id: Text) -> Response:
         try:
             self._answer(answer_id)
         except NotFoundError as error:

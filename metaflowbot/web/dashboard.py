@@ -27,6 +27,7 @@ from metaflowbot.web.access import Access, Visitor
 from metaflowbot.web.eval_history import EvalRun, History, histories, report
 from metaflowbot.web.pictures import Chart, Picture, Series
 from metaflowbot.web.rendering import PageRoute, day, money, page, percent, took
+from metaflowbot.web.shapes import Text
 
 if TYPE_CHECKING:
     from metaflowbot.bootstrap import Parts
@@ -111,7 +112,7 @@ class Dashboard:
             link=lambda at: "?" + urlencode({**given, "page": at}),
         )
 
-    def question(self, request: Request, answer_id: str) -> Response:
+    def question(self, request: Request, answer_id: Text) -> Response:
         answer = self._store.answer(answer_id)
         if answer is None:
             raise NotFoundError(f"there is no answer {answer_id!r}")
@@ -256,6 +257,8 @@ def _ago(span: timedelta) -> str:
 def _filter(request: Request) -> Filter:
     """The filter that a query asks for; raises UsageError for a value that none has."""
     given = request.query_params
+    if any("\0" in value for value in given.values()):
+        raise UsageError("a NUL character is in no question: leave it out")
     channel = given.get("channel", "")
     wanted = Filter(
         text=given.get("text", "").strip(),
