@@ -278,6 +278,8 @@ class OpenAIEmbedding:
             base_url=self._settings.openai_base_url or None,
             timeout=self._settings.model_timeout,
             max_retries=2,
+            # A redirect would send what people asked to a server that nobody named.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
 
 

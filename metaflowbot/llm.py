@@ -14,12 +14,14 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from metaflowbot import telemetry
 from metaflowbot.domain import Turn, Usage
 from metaflowbot.errors import (
     ModelBrokenError,
@@ -351,9 +353,10 @@ def _too_long(seconds: float) -> ModelTimeoutError:
 
 
 def _http_client(timeout: float, total: float) -> httpx2.Client:
-    """A client whose responses end after `total` seconds.
+    """A client whose responses end after `total` seconds, and whose requests say whose they are.
 
     A server that sends only keep-alive comments yields no chunk, and never trips a read time-out.
+    A redirect is not followed: the question would go to a server that nobody named.
     """
     import httpx2
     import openai
@@ -376,7 +379,13 @@ def _http_client(timeout: float, total: float) -> httpx2.Client:
         if isinstance(response.stream, httpx2.SyncByteStream):
             response.stream = Limited(response.stream)
 
-    return openai.DefaultHttpxClient(timeout=timeout, event_hooks={"response": [limit]})
+    def sign(request: httpx2.Request) -> None:
+        if identity := telemetry.request_id():
+            # The name by which OpenAI's logs, and those of servers like it, keep a caller's id.
+            request.headers["X-Client-Request-Id"] = quote(identity)
+
+    hooks: dict[str, list[Callable[..., None]]] = {"request": [sign], "response": [limit]}
+    return openai.DefaultHttpxClient(timeout=timeout, event_hooks=hooks, follow_redirects=False)
 
 
 def _retry_after(error: Exception) -> float:

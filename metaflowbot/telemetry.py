@@ -75,6 +75,12 @@ def request(identity: str = "") -> Iterator[Request]:
         _REQUEST.set(None)
 
 
+def request_id() -> str:
+    """The id of the request at hand, '' outside of one."""
+    at_hand = _REQUEST.get()
+    return at_hand.id if at_hand else ""
+
+
 def model_failed(error: ModelError, model: str = "") -> None:
     """Note that a model fell short in this request, also where the answer goes on without it."""
     if (at_hand := _REQUEST.get()) is not None:

@@ -49,11 +49,13 @@ class _Failure:
 
 
 class OpenAIDouble:
-    """Serves while it is entered. `requests` are the decoded bodies in order of arrival."""
+    """Serves while it is entered. `requests` are the decoded bodies in order of arrival,
+    `request_ids` what each was called by who sent it, '' for nothing."""
 
     def __init__(self, port: int = 0, key: str = "sk-test-0123456789") -> None:
         self.key = key
         self.requests: list[dict[str, Any]] = []
+        self.request_ids: list[str] = []
         self._answer: Answerer = cited_answer
         self._usage: tuple[int, int] | None = None
         self._failures: list[_Failure] = []
@@ -127,9 +129,10 @@ class OpenAIDouble:
             self._failures[0].times -= 1
             return self._failures[0]
 
-    def record(self, body: dict[str, Any]) -> None:
+    def record(self, body: dict[str, Any], request_id: str) -> None:
         with self._lock:
             self.requests.append(body)
+            self.request_ids.append(request_id)
 
     def refused(self, body: dict[str, Any]) -> str:
         return next((field for field in sorted(self._refused) if field in body), "")
@@ -189,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(read) < size:
             return  # the client is gone
         body = json.loads(read)
-        self.server.double.record(body)
+        self.server.double.record(body, self.headers.get("X-Client-Request-Id", ""))
         with contextlib.suppress(ConnectionError):
             self.server.double.wait(0)
             self._respond(body)

@@ -6,19 +6,22 @@ import hashlib
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from metaflowbot import llm, prompts
+from metaflowbot import llm, prompts, telemetry
 from metaflowbot.citations import verify
 from metaflowbot.domain import Passage, Turn, Usage
 from metaflowbot.errors import (
     ModelBrokenError,
     ModelBusyError,
+    ModelError,
     ModelRefusedError,
     ModelTimeoutError,
     SettingsError,
@@ -102,6 +105,41 @@ def test_a_request_holds_the_conversation_and_nothing_that_servers_refuse(
     ]
     assert body["messages"][1]["content"] == "Hi {name}"
     assert body.keys() == {"model", "messages", "stream", "stream_options"}
+
+
+def test_the_model_server_is_told_to_which_request_a_call_belongs(server: OpenAIDouble) -> None:
+    model = model_at(server)
+    with telemetry.request("T1/C1/1700000000.000100"):
+        answer_of(model)
+    answer_of(model)
+    assert server.request_ids == ["T1/C1/1700000000.000100", ""]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_server_that_sends_elsewhere_is_not_followed(status: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", elsewhere.url + "/chat/completions")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with OpenAIDouble() as elsewhere, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        model = llm.connect(
+            Settings(
+                chat_model="openai:gpt-5-mini",
+                openai_api_key=SecretStr(elsewhere.key),
+                openai_base_url=f"http://127.0.0.1:{server.server_port}",
+            )
+        )
+        assert model is not None
+        with pytest.raises(ModelError, match=str(status)):
+            answer_of(model)
+        server.shutdown()
+        assert elsewhere.requests == []
 
 
 def test_a_snapshot_of_a_model_costs_what_the_model_costs(server: OpenAIDouble) -> None:

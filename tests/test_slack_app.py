@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from metaflowbot import telemetry
 from metaflowbot.errors import SettingsError
 from metaflowbot.slack.service import SlackService
 from metaflowbot.slack.worker import Workers
@@ -103,6 +104,23 @@ def test_bots_that_share_a_database_may_share_the_app_token(
         replies = [world.reply(ts) for ts in tss]
     assert len(replies) == sum(len(world.replies(ts)) for ts in tss)
     assert "connections open" not in caplog.text
+
+
+@only_once
+def test_all_work_on_a_message_belongs_to_one_request_that_names_its_place(world: World) -> None:
+    seen: list[str] = []
+
+    def work(item: InboxItem) -> None:
+        seen.append(telemetry.request_id())
+        if item.attempts == 1:
+            raise OSError("Slack is away")
+
+    workers = Workers(world.store, work)
+    world.store.receive("T1/C1/1.5", "question", {})
+    workers.start()
+    until(lambda: len(seen) == 2)
+    workers.stop()
+    assert seen == ["T1/C1/1.5", "T1/C1/1.5"]
 
 
 @only_once

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from metaflowbot import telemetry
 from metaflowbot.errors import StoreError
 from metaflowbot.slack.clients import SLACK_FAILURES, why
 from metaflowbot.store import InboxItem, Store
@@ -84,7 +85,8 @@ class Workers:
                 continue
             self._in_hand.add(item.key)
             try:
-                self._finish(item, self._outcome(item))
+                with telemetry.request(item.key):
+                    self._finish(item, self._outcome(item))
             finally:
                 self._in_hand.discard(item.key)
 
