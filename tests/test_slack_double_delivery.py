@@ -20,7 +20,7 @@ TEXT = {"type": "mrkdwn", "text": "words"}
 
 @pytest.fixture
 def slack() -> Iterator[SlackDouble]:
-    with SlackDouble() as double:
+    with SlackDouble(clock_scale=6) as double:
         yield double
 
 

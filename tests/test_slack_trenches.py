@@ -19,7 +19,7 @@ ANSWER = "Set the delay:\n\n```python\n@retry(minutes_between_retries=5)\n```"
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    with SlackDouble() as slack:
+    with SlackDouble(clock_scale=6) as slack:
         made = Scene(slack, tmp_path)
         yield made
         made.store.close()

@@ -23,7 +23,7 @@ from tests.slack_double import SlackDouble
 from tests.small_index import OFF_TOPIC, publish
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
     """The first truthy value of the condition."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -49,7 +49,7 @@ def server() -> Iterator[OpenAIDouble]:
 @contextmanager
 def workspace() -> Iterator[tuple[SlackDouble, str, str]]:
     """A Slack with a person in a channel to which the bot was invited."""
-    with SlackDouble() as slack:
+    with SlackDouble(clock_scale=6) as slack:
         ann = slack.add_user("ann")
         yield slack, slack.add_channel("ask-metaflow", members=[ann, slack.bot_user_id]), ann
 

@@ -100,7 +100,7 @@ class Town:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[Town]:
-    with SlackDouble() as slack:
+    with SlackDouble(clock_scale=6) as slack:
         ann, mia = slack.add_user("ann"), slack.add_user("max")
         ours = slack.bot_user_id
         channel = slack.add_channel("ask-metaflow", [ann, mia, ours])

@@ -310,7 +310,7 @@ class SlackDouble:
         """Every finished attempt to deliver something to the app."""
         return list(self._delivery.attempts)
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 40.0) -> Any:
         """The first truthy value of `condition`; AssertionError with the calls after `seconds`."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
