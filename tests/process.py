@@ -18,7 +18,7 @@ import httpx
 
 MAIN = "from metaflowbot.cli import main; main()"
 # Generous: the machine may be running other tests. Alone, a start takes a few seconds.
-SECONDS = 60.0
+SECONDS = 180.0
 
 
 @dataclass(frozen=True, slots=True)
