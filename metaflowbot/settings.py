@@ -194,12 +194,28 @@ class Settings(_Table):
                 "lies in the home of nobody known: set METAFLOWBOT_HOME to a whole path"
             ) from None
 
-    @field_validator("chat_model", "fallback_model", "embedding_model")
+    @field_validator("chat_model", "fallback_model")
     @classmethod
     def _provider_and_model(cls, value: str) -> str:
-        if value in ("", "none", "local") or all(value.partition(":")):
+        if value in ("", "none") or all(value.partition(":")):
             return value
-        raise ValueError("must be 'provider:model', e.g. 'openai:gpt-5-mini'")
+        raise ValueError("must be 'none' or 'provider:model', e.g. 'openai:gpt-5-mini'")
+
+    @field_validator("embedding_model")
+    @classmethod
+    def _local_or_provider(cls, value: str) -> str:
+        if value == "local" or all(value.partition(":")):
+            return value
+        raise ValueError(
+            "must be 'local' or 'provider:model', e.g. 'openai:text-embedding-3-small'"
+        )
+
+    @field_validator("chroma_host")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        if re.search(r"[/\s]", value):
+            raise ValueError("must be the name or address of a host alone, e.g. 'chroma'")
+        return value
 
     @field_validator("slack_api_url")
     @classmethod
@@ -208,10 +224,10 @@ class Settings(_Table):
             raise ValueError("must be an http(s) URL that ends in '/api/'")
         return value
 
-    @field_validator("otel_endpoint")
+    @field_validator("openai_base_url", "github_api_url", "otel_endpoint")
     @classmethod
     def _is_http(cls, value: str) -> str:
-        if value and not re.match(r"https?://[^/]", value):
+        if value and not re.match(r"https?://[^/\s]\S*$", value):
             raise ValueError("must be an http(s) URL, e.g. 'http://collector:4317'")
         return value
 

@@ -15,6 +15,8 @@ from alembic.script import ScriptDirectory
 from metaflowbot.migrations.schema import METADATA
 from metaflowbot.store import Store
 
+pytest_plugins = ["tests.databases"]
+
 CONFIG = Config()
 CONFIG.set_main_option(
     "script_location", str(Path(__file__).parent.parent / "metaflowbot" / "migrations")
@@ -22,24 +24,24 @@ CONFIG.set_main_option(
 VERSIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).walk_revisions()]
 
 
-def database_of(version: str, path: Path) -> sa.Engine:
-    engine = sa.create_engine(f"sqlite:///{path}")
+def database_of(version: str, url: str) -> sa.Engine:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         CONFIG.attributes["connection"] = connection
         command.upgrade(CONFIG, version)
         connection.exec_driver_sql(
             "INSERT INTO answers (id, asked_at, person, channel, thread, message, question, text,"
             " citations, abstained, confidence, model, prompt_version, generation, timings_ms,"
-            " usage, notice) VALUES ('a1', '2026-01-01', 'cli', '', '', '', 'why?', 'so', '[]', 0,"
-            " 0.9, 'none', 'p', 'g', '{}', '{}', '')"
+            " usage, notice) VALUES ('a1', '2026-01-01', 'cli', '', '', '', 'why?', 'so', '[]',"
+            " false, 0.9, 'none', 'p', 'g', '{}', '{}', '')"
         )
     return engine
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_database_of_an_earlier_version_keeps_its_answers(version: str, tmp_path: Path) -> None:
-    engine = database_of(version, tmp_path / "bot.db")
-    store = Store.open(f"sqlite:///{tmp_path}/bot.db")
+def test_a_database_of_an_earlier_version_keeps_its_answers(version: str, url: str) -> None:
+    engine = database_of(version, url)
+    store = Store.open(url)
     kept = store.answer("a1")
     store.close()
     with engine.connect() as connection:

@@ -42,6 +42,11 @@ COMPANIONS = {
     "SLACK_SIGNING_SECRET": {"SLACK_BOT_TOKEN": "xoxb-1"},
 }
 WRONG = {
+    "METAFLOWBOT_HOME": f"~{SECRET}/bot",
+    "METAFLOWBOT_FALLBACK_MODEL": SECRET,
+    "OPENAI_BASE_URL": SECRET,
+    "GITHUB_API_URL": SECRET,
+    "CHROMA_HOST": f"http://{SECRET}",
     "METAFLOWBOT_CHAT_MODEL": SECRET,
     "METAFLOWBOT_EMBEDDING_MODEL": SECRET,
     "METAFLOWBOT_MODEL_TIMEOUT": SECRET,
@@ -50,6 +55,19 @@ WRONG = {
     "SLACK_API_URL": f"https://slack.example/{SECRET}",
     "CHROMA_PORT": SECRET,
     "OTEL_EXPORTER_OTLP_ENDPOINT": SECRET,
+}
+# What is found to be wrong only when it is used, at the start of a process that serves.
+WRONG_AT_START = {
+    "METAFLOWBOT_DATABASE_URL": "nonsense",
+    "METAFLOWBOT_PROMPTS": "/nowhere",
+}
+# What may be anything: whether it is right is for others to say.
+FREE = {
+    "METAFLOWBOT_API_TOKEN",
+    "OPENAI_API_KEY",
+    "SLACK_SIGNING_SECRET",
+    "GITHUB_TOKEN",
+    "CHROMA_AUTH_TOKEN",
 }
 
 
@@ -78,7 +96,8 @@ def shown(value: object) -> str:
 
 
 def command(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    names = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    names = {**kept, "HOME": str(folder), **environment}
     line = [sys.executable, "-c", "from metaflowbot.cli import main; main()", *arguments]
     return subprocess.run(
         line, cwd=folder, env=names, capture_output=True, text=True, timeout=60, check=False
@@ -296,6 +315,19 @@ def test_no_secret_is_in_any_print_of_the_settings(toml: Path) -> None:
     settings = load_with(toml, **given)
     for text in (str(settings), repr(settings), settings.model_dump_json()):
         assert SECRET not in text
+
+
+def test_every_setting_can_be_wrong_or_is_free() -> None:
+    assert {*WRONG, *WRONG_AT_START, *FREE} == {*_ENVIRONMENT}
+
+
+@pytest.mark.parametrize("name", WRONG_AT_START)
+def test_a_process_does_not_start_with_a_wrong_setting(tmp_path: Path, name: str) -> None:
+    given = {"METAFLOWBOT_HOME": str(tmp_path), name: WRONG_AT_START[name]}
+    done = command(tmp_path, "serve", "--port", "0", **given)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"metaflowbot: {name}")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", WRONG)

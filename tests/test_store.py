@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -320,12 +319,14 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    Store.open(f"sqlite:///{tmp_path}/bot.db").close()
-    with sqlite3.connect(tmp_path / "bot.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
+    Store.open(url).close()
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
     with pytest.raises(StoreError, match=r"newer .*schema is 9999, this one knows 0"):
-        Store.open(f"sqlite:///{tmp_path}/bot.db")
+        Store.open(url)
 
 
 def test_an_unreachable_server_is_named_without_its_password() -> None:

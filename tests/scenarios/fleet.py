@@ -6,6 +6,7 @@ The commands beside this module put them under load, in trouble, or both.
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -152,7 +153,8 @@ class Site:
 
 @contextmanager
 def site(clock_scale: float = 1.0) -> Iterator[Site]:
-    """A site in a folder of its own, gone at the end."""
+    """A site in a folder of its own, gone at the end, also where the command is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with (
         tempfile.TemporaryDirectory() as folder,
         SlackDouble(clock_scale) as slack,
