@@ -61,6 +61,9 @@ say "runs as user $(inside id -u), root is read-only: $(inside sh -c 'touch /opt
 tools=$(inside sh -c 'command -v gcc cc make pip pip3 || true')
 [ -z "$tools" ] || { echo "tools to build with are left in the image: $tools"; exit 1; }
 
+encodings=$(inside sh -c 'ls "$TIKTOKEN_CACHE_DIR" | wc -l')
+[ "$encodings" -ge 2 ] || { echo "the token encodings are not in the image"; exit 1; }
+
 say "ingest"
 inside metaflowbot ingest >"$WORK/ingest.log" 2>&1 || { tail -20 "$WORK/ingest.log"; exit 1; }
 say "$(tail -1 "$WORK/ingest.log")"
