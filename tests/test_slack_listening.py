@@ -194,7 +194,8 @@ def test_a_question_is_told_from_talk(text: str, asks: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["this", "that works?", "thanks, how do I retry?", "help with cards"]
+    "text",
+    ["this", "that works?", "thanks, how do I retry?", "help with cards", "thank you " * 500 + "x"],
 )
 def test_what_may_be_a_question_is_no_small_talk(text: str) -> None:
     assert not is_thanks(text)

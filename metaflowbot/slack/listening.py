@@ -60,6 +60,9 @@ _CALL = re.compile(
 )
 
 
+_SMALL_TALK = 60  # characters
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A person's message. `thread` is the root's ts, its own for a message outside threads.
@@ -112,17 +115,22 @@ class Heard:
 
 def is_thanks(text: str) -> bool:
     """Whether the words are thanks and nothing more."""
-    return bool(_THANKED.search(text) and _THANKS.fullmatch(text)) and "?" not in text
+    return bool(_THANKED.search(text)) and _is_all(_THANKS, text) and "?" not in text
 
 
 def is_greeting(text: str) -> bool:
     """Whether the words greet and ask nothing."""
-    return _GREETING.fullmatch(text) is not None
+    return _is_all(_GREETING, text)
 
 
 def is_call(text: str) -> bool:
     """Whether the words only call for an answer to what was said before: 'any idea?', ''."""
-    return not text or _CALL.fullmatch(text) is not None
+    return not text or _is_all(_CALL, text)
+
+
+def _is_all(words: re.Pattern[str], text: str) -> bool:
+    """Whether the text is of such words alone; small talk is short, and long texts take long."""
+    return len(text) <= _SMALL_TALK and words.fullmatch(text) is not None
 
 
 def is_trouble(text: str) -> bool:
