@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -128,12 +129,23 @@ class Drills:
         bot = self.answerer
         if attack.passage is not None:
             read = replace(attack.passage, text=scrub(attack.passage.text).text)  # as ingest does
-            bot = replace(bot, retriever=_Planted.over_planted(bot.retriever, read))
-        yield "no model", replace(bot, model=None)
+            bot = self._alike(retriever=_Planted.over_planted(bot.retriever, read))
+        yield "no model", self._alike(retriever=bot.retriever, model=None)
         gives_in = Obedient(attack.reply)
-        yield "obedient model", replace(bot, model=gives_in, checker=self.checker, fallback=None)
+        yield (
+            "obedient model",
+            self._alike(
+                retriever=bot.retriever, model=gives_in, checker=self.checker, fallback=None
+            ),
+        )
         if bot.model is not None:
             yield "own model", bot
+
+    def _alike(self, **changes: Any) -> Answerer:
+        """The bot with changes. Its judge, who reads the whole index, is the same."""
+        bot = replace(self.answerer, **changes)
+        bot.__dict__["judge"] = self.answerer.judge
+        return bot
 
     @cached_property
     def _pages(self) -> Pages:
