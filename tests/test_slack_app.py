@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from metaflowbot.store import InboxItem
 from tests.slack_world import World, elsewhere, signed, until
 
 pytest_plugins = ["tests.slack_world"]
+LEASE = timedelta(seconds=60)
 only_once = pytest.mark.parametrize("transport", ["socket"], indirect=True)
 
 
@@ -56,6 +58,28 @@ def test_a_person_whose_question_can_not_be_stored_is_told_and_answered_when_it_
     database.close()
     assert len(world.told()) == 1
     assert "can't take in your question just now" in world.told()[0]
+
+
+@only_once
+def test_an_item_that_was_in_hand_when_workers_died_makes_way_for_longer_each_time(
+    world: World,
+) -> None:
+    busy, never = threading.Event(), threading.Event()
+
+    def work(item: InboxItem) -> None:
+        busy.set()
+        never.wait()
+
+    world.store.receive("k", "question", {})
+    for _ in range(2):
+        world.store.claim(0)
+    workers = Workers(world.store, work, LEASE.total_seconds())
+    workers.start()
+    assert busy.wait(5)
+    with sqlite3.connect(world.store._engine.url.database or "") as database:
+        ((due,),) = database.execute("SELECT due_at FROM inbox")
+    workers.stop(seconds=0.1)
+    assert datetime.fromisoformat(due) > datetime.now(UTC).replace(tzinfo=None) + 2.9 * LEASE
 
 
 @only_once

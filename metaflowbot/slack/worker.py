@@ -31,7 +31,9 @@ class Workers:
     """Threads that claim items, hand them to `work`, and complete them.
 
     When `work` raises, the item is released, and tried again later. A worker that dies gives its
-    item back after `lease_seconds`; one that lives renews its lease in time.
+    item back after `lease_seconds`, and after as many times that as there were attempts before: an
+    item that kills its workers, or was in hand whenever one was killed, makes way for others. A
+    worker that lives renews its lease in time.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Workers:
         self._lease_seconds = lease_seconds
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._stopping = threading.Event()
-        self._in_hand: set[str] = set()
+        self._in_hand: dict[str, float] = {}  # the lease of each
         # Daemons: a worker that waits for a model must not keep the process from ending.
         self._threads = [
             threading.Thread(target=self._run, name=f"inbox-{n}", daemon=True)
@@ -83,12 +85,14 @@ class Workers:
             if item is None:
                 self._wait()
                 continue
-            self._in_hand.add(item.key)
+            self._in_hand[item.key] = lease = self._lease_seconds * item.attempts
+            if item.attempts > 1:
+                self._renew(item.key, lease)
             try:
                 with telemetry.request(item.key):
                     self._finish(item, self._outcome(item))
             finally:
-                self._in_hand.discard(item.key)
+                self._in_hand.pop(item.key)
 
     def _wait(self) -> None:
         with suppress(Empty):
@@ -130,8 +134,11 @@ class Workers:
 
     def _keep_leases(self) -> None:
         while not self._stopping.wait(self._lease_seconds / 4):
-            for key in tuple(self._in_hand):
-                try:
-                    self._store.renew(key, self._lease_seconds)
-                except StoreError as error:
-                    _log.error("can't keep %s: %s", key, error)
+            for key, lease in tuple(self._in_hand.items()):
+                self._renew(key, lease)
+
+    def _renew(self, key: str, lease: float) -> None:
+        try:
+            self._store.renew(key, lease)
+        except StoreError as error:
+            _log.error("can't keep %s: %s", key, error)
