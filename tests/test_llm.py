@@ -254,6 +254,17 @@ def test_a_cut_stream_is_an_error_after_the_pieces_that_came(server: OpenAIDoubl
     assert len(server.requests) == 1
 
 
+def test_what_is_no_chat_completion_is_an_error_and_the_next_answer_is_whole(
+    server: OpenAIDouble,
+) -> None:
+    server.reply("Use a branch.")
+    server.garble()
+    with pytest.raises(ModelBrokenError, match="can't be read"):
+        answer_of(model_at(server))
+    server.heal()
+    assert answer_of(model_at(server))
+
+
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_empty_answer_is_an_error(server: OpenAIDouble, text: str) -> None:
     server.reply(text)

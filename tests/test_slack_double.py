@@ -14,7 +14,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 from slack_sdk.models.messages.chunk import TaskUpdateChunk
 
-from tests.slack_double import SlackDouble
+from tests.slack_double import Fault, SlackDouble
 from tests.slack_double.scene import Scene
 
 Json = dict[str, Any]
@@ -227,6 +227,17 @@ def test_a_rate_limited_call_succeeds_when_it_waits(scene: Scene) -> None:
     scene.post(text="x")
     assert time.monotonic() - started >= 1
     assert [call.status for call in scene.slack.calls_of("chat.postMessage")] == [429, 200]
+
+
+def test_the_weather_befalls_the_calls_that_no_fault_was_planned_for(scene: Scene) -> None:
+    scene.slack.weather = lambda method: Fault(method, 503) if method == "auth.test" else None
+    scene.slack.fail_next("auth.test", error="account_inactive")
+    bare = WebClient(scene.slack.bot_token, base_url=scene.slack.api_url, retry_handlers=[])
+    for _ in range(2):
+        with pytest.raises(SlackApiError):
+            bare.auth_test()
+    scene.post(text="x")
+    assert [call.status for call in scene.slack.calls_of("auth.test")[-2:]] == [200, 503]
 
 
 def test_a_dropped_reply_leaves_the_work_done(scene: Scene) -> None:
