@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpx2
 
@@ -47,7 +47,7 @@ class Gate:
 
     def admit(self, url: str) -> str:
         """The address to connect to for `url`; raises SourceError when it is refused."""
-        parts = urlsplit(url)
+        parts = _parts(url)
         if parts.scheme not in self.schemes or not parts.hostname:
             allowed = " or ".join(sorted(self.schemes))
             raise SourceError(f"{_named(url)} is refused: it is not an {allowed} URL")
@@ -67,7 +67,7 @@ def gate_for(location: str) -> Gate:
 
     Raises SourceError when it is no URL or its host can't be found.
     """
-    parts = urlsplit(location)
+    parts = _parts(location)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SourceError(f"{_named(location)} is not an http or https URL")
     kinds = map(kind_of, _addresses(parts.hostname))
@@ -96,7 +96,7 @@ def fetch_text(url: str, gate: Gate) -> str:
         answer = _get(url, gate.admit(url), deadline)
         if isinstance(answer, bytes):
             return text_of(answer, _named(url))
-        url = urljoin(url, answer)
+        url = _joined(url, answer)
     raise SourceError(f"{_named(url)}: more than {_MAX_REDIRECTS} redirects in a row")
 
 
@@ -109,7 +109,7 @@ def settled(url: str, gate: Gate) -> str:
         with _asked(url, gate.admit(url)) as response:
             if not response.has_redirect_location:
                 return url
-            url = urljoin(url, response.headers["Location"])
+            url = _joined(url, response.headers["Location"])
     raise SourceError(f"{_named(url)}: more than {_MAX_REDIRECTS} redirects in a row")
 
 
@@ -177,6 +177,21 @@ def _body(chunks: Iterable[bytes], url: str, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise SourceError(f"{_named(url)} was not read to its end within {_SECONDS:g} s")
     return bytes(body)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise SourceError(f"{url} is not a URL") from None
+
+
+def _joined(url: str, target: str) -> str:
+    """Where a redirect leads."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise SourceError(f"{_named(url)} redirects to what is not a URL") from None
 
 
 def _addresses(host: str) -> list[str]:

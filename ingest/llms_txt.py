@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ingest.sections import fenced, plain_heading
 
@@ -44,7 +44,8 @@ def split_pages(text: str) -> list[str]:
 
 def listed(text: str, base: str) -> list[Link]:
     """The pages that llms.txt lists, in its order."""
-    links = (Link(title, urljoin(base, url)) for title, url in _INDEX_LINE.findall(text))
+    found = ((title, _joined(base, url)) for title, url in _INDEX_LINE.findall(text))
+    links = (Link(title, url.geturl()) for title, url in found if url)
     return [link for link in links if not urlsplit(link.url).path.endswith(".txt")]
 
 
@@ -87,7 +88,9 @@ def links_in(text: str, site: str) -> list[Link]:
     """The pages of the site that a text links to, and the pages above those."""
     links: dict[str, Link] = {}
     for title, target, _, key_target in _LINK.findall(text):
-        address = urlsplit(urljoin(f"{site}/", target or key_target))
+        address = _joined(f"{site}/", target or key_target)
+        if address is None:
+            continue
         parts = [part for part in address.path.split("/") if part]
         if f"{address.scheme}://{address.netloc}" != site or not parts or "." in parts[-1]:
             continue
@@ -97,6 +100,14 @@ def links_in(text: str, site: str) -> list[Link]:
             above = f"{site}/{'/'.join(parts[:length])}"
             links.setdefault(above, Link("", above))
     return list(links.values())
+
+
+def _joined(base: str, target: str) -> SplitResult | None:
+    """Where a link leads; None for one that is no URL, e.g. 'http://['."""
+    try:
+        return urlsplit(urljoin(base, target))
+    except ValueError:
+        return None
 
 
 def page_url(url: str) -> str:

@@ -133,8 +133,16 @@ def _inline(text: str, resolve: Resolve) -> str:
     text = _TAG.sub(lambda match: _tag(match[1], _attributes(match[2]), match[0]), text)
     # A picture's caption is text; "image" or a file's name is not.
     text = _IMAGE.sub(lambda match: match[1] if " " in match[1] else "", text)
-    text = _LINK.sub(lambda match: f"{match[1]}({resolve(match[2])})", text)
+    text = _LINK.sub(lambda match: f"{match[1]}({_resolved(match[2], resolve)})", text)
     return _ESCAPE.sub(r"\1", html.unescape(text)).replace("\xa0", " ")
+
+
+def _resolved(target: str, resolve: Resolve) -> str:
+    """A link's target; one that is no URL, e.g. 'http://[', stays as it is written."""
+    try:
+        return resolve(target)
+    except ValueError:
+        return target
 
 
 def _tag(name: str, attributes: dict[str, str], whole: str) -> str:

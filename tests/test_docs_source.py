@@ -162,7 +162,9 @@ def test_a_link_leads_where_it_leads_on_the_site(page: str, target: str, url: st
     assert text(document) == f"[x](https://docs.metaflow.org{url})"
 
 
-@pytest.mark.parametrize("target", ["https://x.example/a?b=c#d", "mailto:team@x.example"])
+@pytest.mark.parametrize(
+    "target", ["https://x.example/a?b=c#d", "mailto:team@x.example", "http://["]
+)
 def test_a_link_to_elsewhere_stays(target: str) -> None:
     assert text(parse_page(f"[x]({target})", "docs/a.md")) == f"[x]({target})"
 
@@ -516,7 +518,7 @@ def test_git_itself_is_led_nowhere_else(tmp_path: Path) -> None:
 
 def test_a_link_out_of_the_tree_is_not_read(tmp_path: Path) -> None:
     write(tmp_path / "secret.md", "# Secret")
-    write(tmp_path / "tree/docs/a.md", "# A")
+    write(tmp_path / "tree/docs/a.md", "# A\n\nText.")
     (tmp_path / "tree/docs/b.md").symlink_to(tmp_path / "secret.md")
     documents, omitted = read(tmp_path / "tree", tmp_path)
     assert set(documents) == {"docs/a.md"}

@@ -442,6 +442,7 @@ def test_redirects_in_a_circle_end() -> None:
         ("http://10.0.0.1/llms-full.txt", "leads to a private address"),
         ("file:///etc/hostname", "is not an http or https URL"),
         ("ftp://127.0.0.1/llms-full.txt", "is not an http or https URL"),
+        ("http://[", "redirects to what is not a URL"),
     ],
 )
 def test_a_redirect_to_where_the_location_is_not_is_refused(target: str, reason: str) -> None:
@@ -497,6 +498,15 @@ def test_a_write_up_inside_the_network_is_read_only_where_the_operator_named_its
             assert "labs:a" not in documents
             assert "leads to a loopback address" in omissions[f"{site}/a"]
         assert asked == []
+
+
+@pytest.mark.parametrize("link", ["http://[", "//[", "http://[x]/", "https://a\u2100b.io/"])
+def test_a_link_that_is_no_url_stays_as_it_is_and_costs_no_page(tmp_path: Path, link: str) -> None:
+    (tmp_path / "llms.txt").write_text(f"- [A](/learn/a)\n- [B]({link})\n")
+    (tmp_path / "llms-full.txt").write_text(f"# A\n\nA page, see [that]({link}).\n")
+    (document,) = LabsSource(str(tmp_path)).read()
+    assert isinstance(document, Document)
+    assert f"[that]({link})" in whole(document)
 
 
 def test_a_link_out_of_the_tree_is_not_read(tmp_path: Path) -> None:

@@ -539,6 +539,7 @@ def test_a_session_ends_after_its_time_and_with_its_token():
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://elsewhere.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_another_sites_page_can_neither_ask_nor_rate_nor_sign_in(client, desk, headers):

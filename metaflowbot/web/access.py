@@ -149,5 +149,8 @@ def is_cross_site(connection: HTTPConnection) -> bool:
     site = connection.headers.get("sec-fetch-site")
     if site:
         return site not in ("same-origin", "none")
-    origin = connection.headers.get("origin")
-    return bool(origin) and urlsplit(origin).netloc != connection.headers.get("host")
+    origin = connection.headers.get("origin", "")
+    try:
+        return bool(origin) and urlsplit(origin).netloc != connection.headers.get("host")
+    except ValueError:
+        return True

@@ -41,7 +41,13 @@ PIECES = [
     *("::", ":::", "::card{a=b}", ":icon{name=x}", ":::note", "---\ntitle: [", "*", "**", "_"),
     *("<DocSection", "<SigArgSection>", "<Tabs>", 'name="', "={`", "`}", "import x from 'y'\n"),
     *("<@U1>", "<!channel>", "<https://x.io|y>", "<#C1|ask>", "&lt;", "&amp;", "@here", "\\"),
-    *("https://docs.metaflow.org/a", "http://[", "mailto:a@b.io", "# A\n\nURL: https://x.io\n"),
+    *(
+        "https://docs.metaflow.org/a",
+        "[a](http://[)",
+        "- [A](//[)\n",
+        "mailto:a@b.io",
+        "# A\n\nURL: https://x.io\n",
+    ),
 ]
 MARKUP = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), max_size=60).map("".join)
 
