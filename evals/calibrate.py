@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evals import cases, figures
 from evals.cases import Case
+from evals.figures import Figure
 from evals.ranking import judge
 from metaflowbot import bootstrap, settings
 from metaflowbot.answer import Answerer
@@ -163,24 +164,35 @@ def _report(examples: Sequence[Example], seen: Values, threshold: float) -> dict
     refused = seen < threshold
     kinds = sorted({item.case.kind for item in examples if not item.case.gold})
     of_kind = {
-        kind: figures.mean(
-            [
-                float(refused[row])
-                for row, item in enumerate(examples)
-                if not item.case.gold and item.case.kind == kind
-            ]
-        ).value
+        kind: _shown(
+            figures.mean(
+                [
+                    float(refused[row])
+                    for row, item in enumerate(examples)
+                    if not item.case.gold and item.case.kind == kind
+                ]
+            )
+        )
         for kind in kinds
     }
     right = [item.is_right for item in examples]
-    answerable = [float(refused[row]) for row, item in enumerate(examples) if item.case.gold]
+    answerable = [row for row, item in enumerate(examples) if item.case.gold]
+    unanswerable = [row for row, item in enumerate(examples) if not item.case.gold]
+    curve = figures.risk_coverage(list(seen), right)
     return {
         "examples": len(examples),
         "answer from": threshold,
-        "answerable refused": figures.mean(answerable).value,
+        "answerable refused": _shown(figures.mean([float(refused[row]) for row in answerable])),
         "abstained, of what is not declined before": of_kind,
-        "calibration error": figures.calibration_error(list(seen), right).value,
+        "AUROC": _shown(figures.auroc(seen[answerable].tolist(), seen[unanswerable].tolist())),
+        "calibration error": _shown(figures.calibration_error(list(seen), right)),
+        "risk by coverage": {f"{point.coverage:.2f}": point.risk for point in curve},
     }
+
+
+def _shown(figure: Figure) -> str:
+    """The value with its 95 % interval."""
+    return f"{figure.value} [{figure.low}, {figure.high}]"
 
 
 def _rounded(values: dict[str, object]) -> dict[str, object]:

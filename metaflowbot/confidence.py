@@ -28,7 +28,8 @@ _ENGLISH = frozenset(
 _READ = 3  # hits whose words are looked at
 _RARE = 0.006  # share of documents: a word of no more is only mentioned
 _SCALE = 500  # documents: familiarity is counted as if there were so many
-_NEAR = 0.4  # below this cosine hardly anything is about the question
+_COMMONEST = 300  # words of English that say nothing by being unread
+_UNRANKED = 30_000  # the rank of a word that is none of everyday English
 _WORD = re.compile(r"[A-Za-z][\w-]*[A-Za-z]")
 
 
@@ -36,24 +37,26 @@ _WORD = re.compile(r"[A-Za-z][\w-]*[A-Za-z]")
 class Evidence:
     """What speaks for an answer, and against it.
 
-    `similarity` is the cosine of the nearest passage (-1 to 1), `remoteness` how far it is below
-    what any question about Metaflow has, `strength` the best document's score, less where more was
-    read. `coverage` is the share of the question's terms in the three best hits. `missing` is the
-    share, by weight, of terms that were read nowhere, `mentioned` of those in a few documents;
-    `strange` counts words that were read nowhere and are none of everyday English (2 at most).
-    `familiarity` is how common the question's terms are in what was read, `length` the logarithm
-    of their number.
+    `similarity` is the cosine of the nearest passage (-1 to 1), `agreement` how near in meaning the
+    passage is that has the question's words (a z-score), `strength` the best document's score, less
+    where more was read. `coverage` is the share of the question's terms in the three best hits.
+    `missing` is the share, by weight, of terms that no official page has, `lacking` their number
+    (4 at most); `mentioned` is the share of those in a few documents. `rarity` sums how rare in
+    English the words are that no official page has (10 at most), `strange` counts those read
+    nowhere and none of everyday English (2 at most). `familiarity` is how common the question's
+    terms are in what was read.
     """
 
     similarity: float
-    remoteness: float
+    agreement: float
     strength: float
     coverage: float
     missing: float
+    lacking: float
     mentioned: float
+    rarity: float
     strange: float
     familiarity: float
-    length: float
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -75,8 +78,13 @@ class Calibration:
     answer_from: float
 
 
-def evidence(search: Search, vocabulary: Vocabulary, everyday: Collection[str]) -> Evidence:
-    """Measure one search; `everyday` are common English words, empty where none are known."""
+def evidence(
+    search: Search, vocabulary: Vocabulary, official: Vocabulary, everyday: Mapping[str, int]
+) -> Evidence:
+    """Measure one search by all that was read, and by what is official.
+
+    `everyday` are common English words with their rank, empty where none are known.
+    """
     asked = list(dict.fromkeys(terms(search.query)))
     seen = {
         term
@@ -84,19 +92,30 @@ def evidence(search: Search, vocabulary: Vocabulary, everyday: Collection[str]) 
         for passage in hit.passages
         for term in words_of(passage)
     }
-    nowhere = [term for term in asked if term not in vocabulary]
+    nowhere = [term for term in asked if term not in official]
     rare = [term for term in asked if 0 < vocabulary.share(term) <= _RARE]
     common = sum(math.log1p(_SCALE * vocabulary.share(term)) for term in asked)
     return Evidence(
         similarity=search.similarity,
-        remoteness=max(0.0, _NEAR - search.similarity),
+        agreement=search.agreement,
         strength=search.hits[0].score / math.log(vocabulary.passages + 2) if search.hits else 0.0,
         coverage=len(seen.intersection(asked)) / max(1, len(asked)),
-        missing=vocabulary.part(nowhere, asked),
+        missing=official.part(nowhere, asked),
+        lacking=min(4.0, len(nowhere)),
         mentioned=vocabulary.part(rare, asked),
+        rarity=min(10.0, _rarity(search.query, official, everyday)),
         strange=min(2.0, len(strange_words(search.query, vocabulary, everyday))),
         familiarity=common / max(1, len(asked)),
-        length=math.log1p(len(asked)),
+    )
+
+
+def _rarity(text: str, official: Vocabulary, everyday: Mapping[str, int]) -> float:
+    """The sum, over words that are not in the vocabulary, of the logarithm of their rank."""
+    words = (word.lower() for word in _WORD.findall(text))
+    unread = {word for word in words if (of := terms(word)) and not any(t in official for t in of)}
+    return sum(
+        max(0.0, math.log(everyday.get(word, _UNRANKED) / _COMMONEST + 1e-9))
+        for word in (unread if everyday else ())
     )
 
 

@@ -119,7 +119,8 @@ class Search:
     """The hits for one query, best first, with what is needed to judge and repeat them.
 
     `coverage` is the share (0 to 1) of the query's informative terms that the best hits contain;
-    `similarity` is the highest cosine (-1 to 1) between the query and a passage. `unknown` are the
+    `similarity` is the highest cosine (-1 to 1) between the query and a passage, `agreement` the
+    z-score by meaning of the passage that is best by words. `unknown` are the
     names of Metaflow's kind in the query (`@name`, `current.name`, `METAFLOW_NAME`) that stand in
     nothing that was read.
     """
@@ -130,6 +131,7 @@ class Search:
     took_ms: float
     coverage: float = 0.0
     similarity: float = 0.0
+    agreement: float = 0.0
     unknown: tuple[str, ...] = ()
 
 

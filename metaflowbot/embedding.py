@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,10 +137,14 @@ class MiniLM:
         return embedded.vector
 
     @cached_property
-    def everyday_words(self) -> frozenset[str]:
-        """The words that the model's vocabulary holds whole: some 20,000 of the commonest."""
-        words = self._tokenizer.get_vocab()
-        return frozenset(word for word in words if word.isalpha() and len(word) > 1)
+    def everyday_words(self) -> Mapping[str, int]:
+        """The words that the model's vocabulary holds whole, some 20,000, by how common they are.
+
+        The commonest is 0: the vocabulary is in the order of frequency.
+        """
+        vocabulary = self._tokenizer.get_vocab()
+        words = (word for word in vocabulary if word.isalpha() and len(word) > 1)
+        return {word: rank for rank, word in enumerate(sorted(words, key=vocabulary.__getitem__))}
 
     def _run(self, ids: list[list[int]]) -> list[Embedded]:
         longest = max(map(len, ids))

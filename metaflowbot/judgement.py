@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ from metaflowbot.names import UnknownName, unknown_names
 from metaflowbot.vocabulary import Vocabulary
 
 _DECLINED_CONFIDENCE = 0.02
+_OFFICIAL = frozenset({"metaflow-docs", "metaflow-api"})
 # What is quoted, and what is in fences, is not what the asker says.
 _QUOTED = re.compile(r"```.*?(?:```|\Z)|^[ \t]*(?:>|&gt;).*$", re.DOTALL | re.MULTILINE)
 _LINES = {
@@ -45,16 +46,23 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges questions by one generation's words. `everyday` are common English words."""
+    """Judges questions by one generation's words.
+
+    `official` are the words of the documentation and the API reference, or of all that was read
+    where there is neither; `everyday` are common English words with their rank, from 0.
+    """
 
     vocabulary: Vocabulary
-    everyday: Collection[str]
+    official: Vocabulary
+    everyday: Mapping[str, int]
 
     @classmethod
     def of(cls, generation: Generation, embedding: Embedding) -> Judge:
         """The judge for an index; reading its words takes some tenths of a second."""
-        everyday = embedding.everyday_words if isinstance(embedding, MiniLM) else frozenset()
-        return cls(Vocabulary.of(generation.passages), everyday)
+        everyday = embedding.everyday_words if isinstance(embedding, MiniLM) else {}
+        vocabulary = Vocabulary.of(generation.passages)
+        official = {p.document_id for p in generation.passages if p.source in _OFFICIAL}
+        return cls(vocabulary, vocabulary.within(official) if official else vocabulary, everyday)
 
     def declines(self, question: Question) -> Decline | None:
         """The decline for a message that no source can answer by how it is put, or None."""
@@ -68,7 +76,7 @@ class Judge:
 
     def measure(self, search: Search) -> Evidence:
         """What speaks for an answer from these hits, and against it."""
-        return evidence(search, self.vocabulary, self.everyday)
+        return evidence(search, self.vocabulary, self.official, self.everyday)
 
     def confidence(self, search: Search, decline: Decline | None = None) -> float:
         """The chance (0 to 1) that the pages found hold the answer; 0.0 without hits."""

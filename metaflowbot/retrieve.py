@@ -109,6 +109,7 @@ class Retriever:
             took_ms=round((time.perf_counter() - started) * 1000, 2),
             coverage=_coverage(terms(question.text), hits),
             similarity=float(found.similarity.max(initial=-1.0)),
+            agreement=float(found.dense[np.argmax(found.lexical)]) if len(found.rows) else 0.0,
             unknown=self._unknown(question.text),
         )
 

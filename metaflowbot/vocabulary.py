@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from metaflowbot.domain import Passage
@@ -34,6 +34,11 @@ class Vocabulary:
         documents = {document: frozenset(words) for document, words in found.items()}
         subjects = frozenset(term for title in titles for term in terms(title))
         return cls(documents, subjects, len(passages))
+
+    def within(self, documents: Collection[str]) -> Vocabulary:
+        """The same for some of the documents alone."""
+        some = {name: words for name, words in self.documents.items() if name in documents}
+        return replace(self, documents=some)
 
     def __contains__(self, term: str) -> bool:
         return term in self._frequency
