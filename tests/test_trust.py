@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from markdown_it import MarkdownIt
 
 from metaflowbot import llm, prompts
 from metaflowbot.answer import Answerer
@@ -15,7 +16,10 @@ from metaflowbot.domain import Answer, Question, Turn
 from metaflowbot.judgement import installed
 from metaflowbot.markdown import sentences
 from metaflowbot.retrieve import Retriever
+from metaflowbot.safety import Echo
 from metaflowbot.settings import Settings
+from metaflowbot.writing import Checks, Writing
+from tests import lies
 from tests.openai_double import OpenAIDouble
 from tests.small_index import PASSAGES, RETRY
 
@@ -174,6 +178,36 @@ def test_of_a_hundred_true_answers_nothing_is_removed(
         if found.model != "none":
             assert found.checks == ()
             assert truth in found.text or TRUE in found.text
+
+
+def written(said: str, checker: CodeChecker | None = None) -> tuple[str, list[str]]:
+    """What is shown of an answer that comes in small pieces, and what was taken out."""
+    echo = Echo(prompts.load("answer", "sources").text)
+    writing = Writing(Checks(lies.SOURCES, RETRY, echo, checker))
+    for at in range(0, len(said), 7):
+        list(writing.take(said[at : at + 7]))
+    list(writing.finish())
+    if writing.faults:
+        writing.again()
+        list(writing.without_second())
+    return writing.text, writing.checks.removed
+
+
+@pytest.mark.parametrize(("lie", "forbidden"), [(lie, word) for _, lie, word in lies.LIES])
+def test_a_lie_beside_a_true_sentence_is_taken_out_and_the_sentence_stays(
+    answerer: Answerer, lie: str, forbidden: str
+) -> None:
+    shown, _ = written(lies.TRUE + lie, answerer.checker)
+    true, stop, rest = shown.partition("again [1].")
+    assert (true, stop) == ("Use the `@retry` decorator to run a failing step ", "again [1].")
+    assert not re.search(forbidden, rest), rest
+    html = MarkdownIt("commonmark").render(shown)
+    assert not re.search(r'(?:href|src)="(?!https://docs\.metaflow\.org/)', html), html
+
+
+@pytest.mark.parametrize("truth", lies.TRUTHS)
+def test_what_is_true_in_other_words_stays(truth: str) -> None:
+    assert written(lies.TRUE + truth)[1] == []
 
 
 def test_false_code_is_fed_back_once_and_put_right(
