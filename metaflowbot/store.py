@@ -319,7 +319,7 @@ class Store:
         with self._begin() as connection:
             if connection.execute(oldest).first() is None:
                 return None  # an idle worker takes no write lock
-        with self._begin() as connection:
+        with self._begin(lasting=False) as connection:
             row = connection.execute(take).first()
         if row is None:
             return None
@@ -373,7 +373,7 @@ class Store:
             return connection.execute(again).rowcount
 
     def _change(self, key: str, **values: object) -> None:
-        with self._begin() as connection:
+        with self._begin(lasting=False) as connection:
             connection.execute(sa.update(INBOX).where(INBOX.c.key == key).values(**values))
 
     # The engine
@@ -383,13 +383,18 @@ class Store:
         return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
 
     @contextmanager
-    def _begin(self, missing: str = "", *, writes: bool = False) -> Iterator[sa.Connection]:
+    def _begin(
+        self, missing: str = "", *, writes: bool = False, lasting: bool = True
+    ) -> Iterator[sa.Connection]:
         """A transaction; a broken reference raises NotFoundError with `missing` as its text.
 
         Whoever reads before they write says that it `writes`. SQLite lets nobody write who read
         what others have changed since, however long they would wait: they take their turn first.
+        What is not `lasting` may be undone by a loss of power, though by nothing less: it costs no
+        wait for the disk, and whoever does it again looks first at what was done.
         """
         options = {"begin": "BEGIN IMMEDIATE"} if writes else {}
+        options["synchronous"] = "FULL" if lasting else "NORMAL"
         with (
             self._translated(missing),
             self._engine.connect().execution_options(**options) as connection,
@@ -474,7 +479,9 @@ def _sqlite_engine(url: sa.URL, path: Path) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA synchronous={options.get('synchronous', 'FULL')}")
+        connection.exec_driver_sql(options.get("begin", "BEGIN"))
 
     return engine
 
