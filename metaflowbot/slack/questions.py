@@ -54,15 +54,16 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
         if not (heard.is_direct or heard.mentions(desk.identity.user_id)):
             _take(desk, signs, heard, place)  # a mention may be edited in: that comes anew
             return
-        if taken.add(key):
-            try:
-                _take(desk, signs, heard, place)
-            except Exception:
-                taken.discard(key)  # Slack sends it again
-                first_again = request.headers.get("x-slack-retry-num") == ["1"]
-                if first_again and (heard.is_direct or event["type"] == "app_mention"):
-                    _tell(desk, place, _NOT_TAKEN_IN)
-                raise
+        if key in taken:
+            return
+        try:
+            _take(desk, signs, heard, place)
+        except Exception:
+            first_again = request.headers.get("x-slack-retry-num") == ["1"]
+            if first_again and (heard.is_direct or event["type"] == "app_mention"):
+                _tell(desk, place, _NOT_TAKEN_IN)
+            raise  # Slack sends it again
+        taken.add(key)  # no sooner: what is not stored must not be acknowledged
 
     app.event("app_mention")(take)
     app.event({"type": "message", "subtype": None})(take)
@@ -78,19 +79,15 @@ class _Taken:
         self._most = most
         self._lock = threading.Lock()
 
-    def add(self, key: str) -> bool:
-        """Note a key; False where it was noted already."""
+    def __contains__(self, key: str) -> bool:
         with self._lock:
-            if key in self._keys:
-                return False
+            return key in self._keys
+
+    def add(self, key: str) -> None:
+        with self._lock:
             self._keys[key] = None
             if len(self._keys) > self._most:
                 self._keys.popitem(last=False)
-            return True
-
-    def discard(self, key: str) -> None:
-        with self._lock:
-            self._keys.pop(key, None)
 
 
 def _take(desk: Desk, signs: Signs, heard: Heard, place: Place) -> None:
