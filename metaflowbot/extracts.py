@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from metaflowbot.citations import best_quote, sentences
 from metaflowbot.domain import Answer, Citation, Hit, Passage, Search
+from metaflowbot.markdown import segments
+from metaflowbot.safety import defanged
 from metaflowbot.sources import only_unofficial, provenance
 
 # An extractive answer quotes this many passages at most, and only those near the best one.
@@ -17,6 +19,8 @@ _NEAR = 0.7
 _NEAREST = 3
 # A fence, or the label above a list: no words to quote where there are others.
 _SILENT = re.compile(r"\s*(?:```|~~~|\*\*[^*]*\*\*:?\s*$)")
+# A link that leads to no web page.
+_OTHER_LINK = re.compile(r"\[([^\]\n]*)\]\((?!https?://)[^)\n]*\)")
 _PARAMETER_LABEL = re.compile(r"^`[^`]+`(?: \((?:[^()]|\([^()]*\))*\))?: (?=\S+ \S+ \S+)")
 
 _OFFER = "A maintainer may know more: ask in the channel, or escalate the question."
@@ -66,8 +70,17 @@ def _ordinal(passage: Passage) -> int:
 def _quote_passage(passage: Passage, n: int) -> str:
     title = " › ".join((passage.title, *passage.headings))
     said = provenance(passage)
-    lines = "\n".join(f"> {line}".rstrip() for line in passage.text.split("\n"))
+    lines = "\n".join(f"> {line}".rstrip() for line in _shown(passage.text).split("\n"))
     return f"**{title}** [{n}]{f' ({said})' * bool(said)}\n\n{lines}"
+
+
+def _shown(text: str) -> str:
+    """A passage as it may be shown: nothing in it is active, nor calls anybody."""
+    parts = (
+        part.text if part.is_fence else _OTHER_LINK.sub(r"\1", defanged(part.text))
+        for part in segments(text)
+    )
+    return "".join(parts).strip("\n")
 
 
 def cite(passage: Passage, n: int, question: str) -> Citation:

@@ -66,3 +66,18 @@ def test_passages_that_answer_themselves_say_what_they_are() -> None:
     assert answer.notice == DRAFT_SAID
     assert quoted(draft, search(PAGE)).notice == ""
     assert quoted(replace(draft, notice="It fell short."), search(DRAFT)).notice == "It fell short."
+
+
+ACTIVE = (
+    "![spy](https://evil.example/p.png) <script>steal()</script>Use [this](javascript:x) or"
+    " [that](https://docs.metaflow.org/a), <!channel>.\n\n```python\nif a <b> c:  # <kept>\n```"
+)
+
+
+def test_nothing_in_a_quoted_passage_is_active_and_code_stays_as_it_is() -> None:
+    draft = Answer("i", "How?", "", (), False, 0.9, "none", "p", "g")
+    text = quoted(draft, search(replace(PAGE, text=ACTIVE))).text
+    assert ">  Use this or [that](https://docs.metaflow.org/a), ." in text
+    assert "> if a <b> c:  # <kept>" in text
+    for part in ("evil.example", "steal", "javascript:", "channel"):
+        assert part not in text
