@@ -10,6 +10,7 @@ from typing import Any
 
 from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_bolt.request import BoltRequest
+from slack_sdk.socket_mode.builtin import SocketModeClient
 from slack_sdk.socket_mode.client import BaseSocketModeClient
 
 from metaflowbot.settings import Settings
@@ -101,7 +102,7 @@ class SlackService:
         try:
             socket.client.connect()
         except SLACK_FAILURES as error:
-            socket.client.close()
+            _close(socket.client)
             raise refused("SLACK_APP_TOKEN", error, self._settings.slack_api_url) from None
         return socket
 
@@ -133,12 +134,25 @@ class SlackService:
     def stop(self) -> None:
         """Take nothing more in, and finish what is in hand (10 s at most)."""
         if self._socket is not None:
-            self._socket.client.close()
+            _close(self._socket.client)
         self._clock.stop()
         self._digest.stop()
         self._workers.stop()
         self._errands.close()
         self._signs.close()
+
+
+def _close(client: SocketModeClient) -> None:
+    """Close the socket, also where it has only just been opened.
+
+    The client's thread takes back what it was told of its end if it begins to listen just then, and
+    its `close` waits for that thread: so it is told again until it has heard.
+    """
+    closing = threading.Thread(target=client.close, name="socket-close", daemon=True)
+    closing.start()
+    while closing.is_alive():
+        client.current_session_state.terminated = True
+        closing.join(0.1)
 
 
 def _warn_of_others(client: BaseSocketModeClient, message: Mapping[str, Any], _: object) -> None:
