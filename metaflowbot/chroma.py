@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -29,10 +30,16 @@ class Collection:
 
     def __init__(
         self,
-        collection: Any,
+        client: Any,
+        name: str,
         asking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`asking` is entered around each query, to say what its failures mean."""
+        """Of a client of its own, whose files and sockets go with it.
+
+        `asking` is entered around each query, to say what its failures mean.
+        """
+        weakref.finalize(self, client.close).atexit = False
+        collection = client.get_collection(name, embedding_function=None)
         self._collection = collection
         self._asking = asking
         self._size = int(collection.count())  # for good: a generation never changes
@@ -102,14 +109,15 @@ class EmbeddedChroma:
         from chromadb.errors import ChromaError
 
         try:
-            _create(self._client(generation), _NAME, vectors, groups)
+            with closing(self._client(generation)) as client:
+                _create(client, _NAME, vectors, groups)
         except ChromaError as error:
             raise OSError(errno.EIO, str(error), str(generation)) from None
 
     def open(self, generation: Path) -> Collection:
         if not (generation / "chroma").is_dir():
             raise FileNotFoundError(generation / "chroma")
-        return Collection(self._client(generation).get_collection(_NAME, embedding_function=None))
+        return Collection(self._client(generation), _NAME)
 
     def holds(self, generation: Path) -> bool:
         """Without chromadb, which takes longer to import than SQLite to look the file through."""
@@ -144,14 +152,12 @@ class ChromaServer:
     headers: Mapping[str, str]
 
     def create(self, generation: Path, vectors: Vectors, groups: Sequence[str]) -> None:
-        with self._reached():
-            _create(self._client(), _collection_name(generation), vectors, groups)
+        with self._reached(), closing(self._client()) as client:
+            _create(client, _collection_name(generation), vectors, groups)
 
     def open(self, generation: Path) -> Collection:
-        name = _collection_name(generation)
         with self._reached():
-            found = self._client().get_collection(name, embedding_function=None)
-            return Collection(found, self._reached)
+            return Collection(self._client(), _collection_name(generation), self._reached)
 
     def holds(self, generation: Path) -> bool:
         from chromadb.errors import NotFoundError
@@ -166,8 +172,8 @@ class ChromaServer:
         from chromadb.errors import NotFoundError
 
         try:
-            with self._reached():
-                self._client().delete_collection(_collection_name(generation))
+            with self._reached(), closing(self._client()) as client:
+                client.delete_collection(_collection_name(generation))
         except NotFoundError:
             return
 

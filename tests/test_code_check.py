@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -255,6 +256,15 @@ def test_metaflow_gets_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatc
         assert b"PLANTED" not in Path(f"/proc/{child.pid}/environ").read_bytes()
     finally:
         process.close()
+
+
+def test_metaflow_is_asked_also_by_a_process_with_very_many_open_files() -> None:
+    process = MetaflowProcess(load().package.parent)
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        stack.callback(process.close)
+        assert process.commands()
 
 
 def test_a_process_that_ended_is_started_again() -> None:

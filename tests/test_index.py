@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -572,3 +573,21 @@ def test_after_a_roll_back_what_was_rolled_back_is_new_again(library: Library) -
     library.index.rollback()
     assert same(library, other) is None
     assert same(library) is not None
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the open files from /proc")
+def test_a_generation_that_is_served_no_more_gives_back_its_files(tmp_path: Path) -> None:
+    """A bot that is fed every minute would else run out of them within hours."""
+
+    def opened() -> int:
+        gc.collect()
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return sum(link.is_relative_to(tmp_path) for link in links)
+
+    index, embedding = Index(tmp_path), WordEmbedding()
+    for _ in range(3):
+        index.activate(index.build(PASSAGES, {}, embedding).id)
+        served = index.load()
+    assert opened() > 0
+    del served
+    assert opened() == 0

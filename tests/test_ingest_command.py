@@ -114,7 +114,7 @@ def test_docs_asked_for_and_not_readable_end_the_run_and_the_live_index_stays(
         "nowhere": "nowhere does not exist",
         "file.md": "file.md is not a folder",
         "empty": "empty: there is no readable Markdown page in it",
-        NOWHERE: "can't be fetched",
+        NOWHERE: "can't be reached",
     }.items():
         ended = terminal.run("ingest", "--docs", location)
         assert (ended.code, ended.out) == (1, ""), location
@@ -131,11 +131,11 @@ def test_a_source_out_of_reach_that_nobody_asked_for_is_named_and_the_others_go_
     terminal.configure(f'[sources.docs]\nlocation = "{NOWHERE}"\n')
     ended = terminal.run("ingest", "--dry-run", "--json")
     assert ended.code == 0
-    assert "can't be fetched" in sources(ended)["metaflow-docs"]["error"]
+    assert "can't be reached" in sources(ended)["metaflow-docs"]["error"]
     assert sources(ended)["metaflow-docs"]["documents"] == 0
     assert sources(ended)["metaflow-api"]["documents"] > 100
     shown = terminal.run("ingest", "--dry-run")
-    assert "metaflow-docs: could not be read: can't be fetched" in shown.out
+    assert "metaflow-docs: could not be read: http://" in shown.out
 
 
 def test_only_reads_one_source_and_keeps_the_others(terminal: Terminal, corpus: Path) -> None:

@@ -36,7 +36,7 @@ HEALTHY = Vitals((), None, InboxHealth(3, 12.5, 2))
 MANIFEST = Manifest(
     id="g-7",
     format=1,
-    built_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat(),
+    built_at="2026-01-01T00:00:00+00:00",
     embedding_model="local",
     sources={"labs": SourceCount(4, 9), "metaflow-docs": SourceCount(30, 91)},
     passages=100,
@@ -107,7 +107,9 @@ def test_verdicts_are_counted() -> None:
 
 
 def test_the_state_of_index_inbox_and_database_is_shown() -> None:
-    state = shown(vitals=Vitals((), MANIFEST, InboxHealth(3, 12.5, 2)))
+    built_at = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    manifest = replace(MANIFEST, built_at=built_at)
+    state = shown(vitals=Vitals((), manifest, InboxHealth(3, 12.5, 2)))
     assert state['metaflowbot_index_info{generation="g-7"}'] == 1
     assert state["metaflowbot_index_age_seconds"] == pytest.approx(3600, abs=60)
     assert state["metaflowbot_index_passages"] == 100

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import os
-import select
+import selectors
 import subprocess
 import sys
 import tempfile
@@ -147,14 +147,16 @@ def _line(child: subprocess.Popen[bytes], limit: float) -> Any:
     """The next line that the child says, as JSON; raises OSError or ValueError if none comes."""
     assert child.stdout is not None
     deadline, said = time.monotonic() + limit, b""
-    while not said.endswith(b"\n"):
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([child.stdout], [], [], left)[0]:
-            raise TimeoutError(f"no answer within {limit:g} s")
-        piece = os.read(child.stdout.fileno(), 1 << 16)
-        if not piece:
-            raise BrokenPipeError("it ended")
-        said += piece
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while not said.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                raise TimeoutError(f"no answer within {limit:g} s")
+            piece = os.read(child.stdout.fileno(), 1 << 16)
+            if not piece:
+                raise BrokenPipeError("it ended")
+            said += piece
     return json.loads(said)
 
 
