@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--grouped", type=int, default=0, help="gaps to group before")
     parser.add_argument("--home", type=Path, help="kept, and filled only when it is new")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = given.home or Path(folder)
         is_new = not (home / "metaflowbot.db").exists()
         settings = Settings(home=home, chat_model="none")
