@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import sqlalchemy as sa
 
+from metaflowbot.database import Database
 from metaflowbot.embedding import Vectors
 from metaflowbot.migrations.schema import ANSWER_CACHE, ANSWERS, FEEDBACK
 
@@ -26,10 +25,10 @@ class Kept:
 
 
 class AnswerCache:
-    """The cache's part of a database; `begin` opens a transaction. Made by the store."""
+    """The cache's part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def keep(self, answer_id: str, key: str, vector: Vectors, first_id: str = "") -> None:
         """An answer that is stored may be given again; `first_id` is what it was given again for.
@@ -42,7 +41,7 @@ class AnswerCache:
             "key": key,
             "vector": vector.astype(np.float32).tobytes(),
         }
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.insert(ANSWER_CACHE), row)
 
     def find(self, key: str, vector: Vectors) -> Kept | None:
@@ -63,7 +62,7 @@ class AnswerCache:
             .where(~disliked.exists())
             .order_by(ANSWERS.c.asked_at.desc())
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(rows).all()
         same = (row for row in found if _is_same(row.vector, vector))
         return next((Kept(row.id, row.asked_at) for row in same), None)
@@ -74,7 +73,7 @@ class AnswerCache:
         paid = sa.select(cost).where(ANSWERS.c.asked_at >= since)
         if person:
             paid = paid.where(ANSWERS.c.person == person)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return float(connection.execute(paid).scalar() or 0.0)
 
 

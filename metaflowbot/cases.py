@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from metaflowbot.database import Database
 from metaflowbot.disk import replacing
 from metaflowbot.domain import Citation, Verdict
 from metaflowbot.errors import NotFoundError, UsageError
@@ -117,10 +117,10 @@ class Candidate:
 
 
 class Cases:
-    """The candidates' part of a database; `begin` opens a transaction. Made by the store."""
+    """The candidates' part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def candidates(self, since: datetime | None = None) -> Iterator[RatedAnswer]:
         """The candidates of `since` or later (None: all), oldest first.
@@ -131,7 +131,7 @@ class Cases:
         rows = _rated().where(_is_candidate()).order_by(counted_at)
         if since is not None:
             rows = rows.where(counted_at >= since)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             yield from map(_to_rated, connection.execute(rows))
 
     def queue(self, number: int = 1) -> tuple[tuple[Candidate, ...], int]:
@@ -144,7 +144,7 @@ class Cases:
             .limit(_PAGE)
             .offset((number - 1) * _PAGE)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             wanted = list(connection.execute(newest).scalars())
             found = tuple(_candidate(connection, answer_id) for answer_id in wanted)
         return found, self.waiting()
@@ -152,12 +152,12 @@ class Cases:
     def waiting(self) -> int:
         """How many candidates nobody decided on."""
         count = sa.select(sa.func.count()).select_from(_waiting().subquery())
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return connection.execute(count).scalar_one()
 
     def candidate(self, answer_id: str) -> Candidate:
         """One candidate; raises NotFoundError, also where it was decided on."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             decided = sa.select(EVAL_CASES).where(EVAL_CASES.c.answer_id == answer_id)
             known = sa.select(ANSWERS.c.id).where(ANSWERS.c.id == answer_id, _is_candidate())
             if connection.execute(decided).first() or not connection.execute(known).first():
@@ -174,14 +174,14 @@ class Cases:
 
     def accepted(self) -> tuple[EvalCase, ...]:
         """All cases, oldest decision first."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return _accepted(connection)
 
     def write(self, home: Path) -> Path:
         """Write the dataset's file; where it is. Raises MetaflowbotError where it can't be."""
         folder = home / "evals" / "cases"
         with _writing:
-            with self._begin() as connection:
+            with self._database.reading() as connection:
                 cases = _accepted(connection)
                 decisions = sa.select(sa.func.count()).select_from(EVAL_CASES)
                 version = connection.execute(decisions).scalar_one()
@@ -198,7 +198,7 @@ class Cases:
 
     def _decide(self, case: EvalCase, verdict: str) -> None:
         self.candidate(case.answer_id)
-        with self._begin(writes=True) as connection:
+        with self._database.writing() as connection:
             asker = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == case.answer_id)
             row = {
                 **asdict(case),

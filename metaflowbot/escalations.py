@@ -6,14 +6,14 @@ process that dies after the change leaves the item to the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from metaflowbot.database import Database, insert
 from metaflowbot.errors import NotFoundError
 from metaflowbot.escalation import (
     Escalation,
@@ -60,26 +60,17 @@ class Candidate:
 
 
 class Escalations:
-    """The escalations' part of a database. Made by the store.
+    """The escalations' part of a database. Made by the store."""
 
-    `begin` opens a transaction, `insert` starts a statement that knows ON CONFLICT.
-    """
-
-    def __init__(
-        self,
-        begin: Callable[[], AbstractContextManager[sa.Connection]],
-        insert: Callable[[sa.Table], Any],
-        keep: Keep,
-    ) -> None:
-        self._begin = begin
-        self._insert = insert
+    def __init__(self, database: Database, keep: Keep) -> None:
+        self._database = database
         self._keep = keep
 
     def open(self, fresh: Escalation) -> Escalation:
         """Keep a new escalation; where its thread has one already, that one comes back."""
         row = {**_to_row(fresh), "shown": 0, "holder": ""}
-        statement = self._insert(ESCALATIONS).values(row).on_conflict_do_nothing()
-        with self._begin() as connection:
+        with self._database.writing() as connection:
+            statement = insert(connection, ESCALATIONS).values(row).on_conflict_do_nothing()
             if connection.execute(statement.returning(ESCALATIONS.c.id)).first() is not None:
                 self._announce(connection, fresh.id, fresh.version)
         return self.get(fresh.id)
@@ -91,7 +82,7 @@ class Escalations:
         """
         mine = (ESCALATIONS.c.id == after.id) & (ESCALATIONS.c.version == after.version - 1)
         statement = sa.update(ESCALATIONS).where(mine).values(_to_row(after))
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             if connection.execute(statement).rowcount == 0:
                 return False
             self._announce(connection, after.id, after.version)
@@ -99,7 +90,7 @@ class Escalations:
 
     def get(self, identity: str) -> Escalation:
         """The escalation of that id; raises NotFoundError."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             found = sa.select(ESCALATIONS).where(ESCALATIONS.c.id == identity)
             row = connection.execute(found).first()
         if row is None:
@@ -111,21 +102,21 @@ class Escalations:
     def of_answer(self, answer_id: str) -> Escalation | None:
         """The escalation of that answer itself; None where there is none."""
         found = sa.select(ESCALATIONS).where(ESCALATIONS.c.answer_id == answer_id)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(found).first()
         return _to_escalation(row) if row else None
 
     def unpublished(self, person: str) -> frozenset[str]:
         """The ids of what a person asked that has no published page."""
         theirs = (ESCALATIONS.c.asker == person) & (ESCALATIONS.c.state != "published")
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(sa.select(ESCALATIONS.c.id).where(theirs))
             return frozenset(found.scalars())
 
     def asked(self, answer_id: str) -> Handed:
         """The question of an answer, with who asked it and where; raises NotFoundError."""
         found = sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(found).first()
         if row is None:
             raise NotFoundError(f"there is no answer {answer_id!r}")
@@ -136,14 +127,14 @@ class Escalations:
         wanted = sa.select(ESCALATIONS)
         if states:
             wanted = wanted.where(ESCALATIONS.c.state.in_(states))
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(wanted).all()
         return tuple(sorted(map(_to_escalation, rows), key=lambda each: each.opened_at))
 
     def counts(self) -> dict[State, int]:
         """How many there are in each state that any is in."""
         each = sa.select(ESCALATIONS.c.state, sa.func.count()).group_by(ESCALATIONS.c.state)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(each)}
 
     # What Slack shows
@@ -156,7 +147,7 @@ class Escalations:
         free = ESCALATIONS.c.holder.in_(("", holder)) | (ESCALATIONS.c.held_until < _now())
         until = _now() + timedelta(seconds=seconds)
         take = sa.update(ESCALATIONS).where((ESCALATIONS.c.id == identity) & free)
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             taken = take.values(holder=holder, held_until=until).returning(ESCALATIONS)
             row = connection.execute(taken).first()
         return _to_escalation(row) if row else None
@@ -170,7 +161,7 @@ class Escalations:
         present = ESCALATIONS.c.version == escalation.version
         done = sa.update(ESCALATIONS).where(mine & present)
         values = {"shown": escalation.version, "holder": "", "held_until": None}
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             return connection.execute(done.values(values)).rowcount > 0
 
     def announce_unshown(self, mark: str) -> int:
@@ -182,15 +173,15 @@ class Escalations:
             (ESCALATIONS.c.shown < ESCALATIONS.c.version)
             & ((ESCALATIONS.c.holder == "") | (ESCALATIONS.c.held_until < _now()))
         )
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             rows = connection.execute(behind).all()
             return sum(self._announce(connection, row.id, row.version, f"/{mark}") for row in rows)
 
     def begin_post(self, identity: str, name: str) -> Post | None:
         """Note that a message is going to be posted; what was noted of it before, None for new."""
         row = {"escalation": identity, "name": name, "channel": "", "ts": "", "begun_at": _now()}
-        fresh = self._insert(ESCALATION_POSTS).values(row).on_conflict_do_nothing()
-        with self._begin() as connection:
+        with self._database.writing() as connection:
+            fresh = insert(connection, ESCALATION_POSTS).values(row).on_conflict_do_nothing()
             if connection.execute(fresh.returning(ESCALATION_POSTS.c.name)).first():
                 return None
         return self.post(identity, name)
@@ -198,7 +189,7 @@ class Escalations:
     def posted(self, identity: str, name: str, channel: str, ts: str) -> None:
         """The message was posted in that channel, and has this timestamp."""
         same = (ESCALATION_POSTS.c.escalation == identity) & (ESCALATION_POSTS.c.name == name)
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 sa.update(ESCALATION_POSTS).where(same).values(channel=channel, ts=ts)
             )
@@ -206,7 +197,7 @@ class Escalations:
     def post(self, identity: str, name: str) -> Post | None:
         """What is noted of a message of an escalation; None where it was never begun."""
         same = (ESCALATION_POSTS.c.escalation == identity) & (ESCALATION_POSTS.c.name == name)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sa.select(ESCALATION_POSTS).where(same)).first()
         return Post(row.name, row.channel, row.ts, row.begun_at) if row else None
 
@@ -217,7 +208,7 @@ class Escalations:
         """
         named = ESCALATION_POSTS.c.name.startswith("solved-") & (ESCALATION_POSTS.c.ts != "")
         both = sa.select(ESCALATION_POSTS, ESCALATIONS.c.history, ESCALATIONS.c.solution)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(both.join_from(ESCALATION_POSTS, ESCALATIONS).where(named))
             written = [row for row in rows if row.solution and not row.solution["message"]]
         steps = (step for row in written for step in row.history)
@@ -251,20 +242,20 @@ class Escalations:
             .where(ANSWERS.c.asked_at.in_(newest))
             .where((ANSWERS.c.channel + "/" + ANSWERS.c.thread).not_in(escalated))
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return tuple(map(_to_candidate, connection.execute(rows)))
 
     def down_voted(self, answer_id: str) -> bool:
         """Whether who asked said that the answer did not help."""
         theirs = (FEEDBACK.c.answer_id == answer_id) & FEEDBACK.c.by_asker
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             verdict = connection.execute(sa.select(FEEDBACK.c.verdict).where(theirs)).scalar()
         return bool(verdict == "down")
 
     def questions(self, since: datetime, limit: int = 5000) -> tuple[tuple[str, str], ...]:
         """Who asked what at `since` or later, newest first, `limit` at most."""
         asked = sa.select(ANSWERS.c.person, ANSWERS.c.question).where(ANSWERS.c.asked_at >= since)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(asked.order_by(ANSWERS.c.asked_at.desc()).limit(limit)).all()
         return tuple((row.person, row.question) for row in rows)
 

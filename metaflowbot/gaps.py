@@ -6,8 +6,7 @@ A question joins the group whose first question is nearest in meaning, or begins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from metaflowbot.database import Database
 from metaflowbot.embedding import Vectors
 from metaflowbot.migrations.schema import FEEDBACK, GAPS, QUESTIONS
 
@@ -34,10 +34,10 @@ class Gap:
 
 
 class Gaps:
-    """The gaps' part of a database; `begin` opens a transaction. Made by the store."""
+    """The gaps' part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def ungrouped(self, model: str, limit: int) -> tuple[tuple[str, str], ...]:
         """Ids and texts of questions without a good answer that are in no group yet.
@@ -51,7 +51,7 @@ class Gaps:
             .order_by(QUESTIONS.c.asked_at)
             .limit(limit)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return tuple((row[0], row[1]) for row in connection.execute(wanted))
 
     def waiting(self) -> int:
@@ -59,12 +59,12 @@ class Gaps:
         short = sa.select(QUESTIONS.c.answer_id).where(QUESTIONS.c.abstained).union(_disliked())
         ids = sa.select(short.subquery().c.answer_id)
         left = ids.except_(sa.select(GAPS.c.answer_id)).subquery()
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(left)).scalar_one()
 
     def group(self, model: str, answer_ids: Sequence[str], vectors: Vectors) -> None:
         """Put questions into groups by their unit vectors (n x dim)."""
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.delete(GAPS).where(GAPS.c.model != model))
             connection.execute(sa.delete(GAPS).where(GAPS.c.answer_id.in_(answer_ids)))
             leading = sa.select(GAPS.c.answer_id, GAPS.c.vector)
@@ -94,7 +94,7 @@ class Gaps:
             .order_by(size.desc(), last.desc())
             .limit(limit)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(groups).all()
             return tuple(
                 Gap(row[0], row[1], row[2], _sample(connection, row[0], since)) for row in found

@@ -10,13 +10,13 @@ import hashlib
 import hmac
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from metaflowbot.database import Database
 from metaflowbot.domain import Verdict
 from metaflowbot.errors import NotFoundError
 from metaflowbot.lexical import terms
@@ -142,10 +142,10 @@ class Entry:
 
 
 class Record:
-    """The record's part of a database; `begin` opens a transaction. Made by the store."""
+    """The record's part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # Questions
 
@@ -160,7 +160,7 @@ class Record:
             .offset((number - 1) * PAGE)
         )
         count = sa.select(sa.func.count()).select_from(QUESTIONS).where(*matching)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(newest).all()
             is_last = 0 < len(rows) < PAGE or (not rows and number == 1)
             before = (number - 1) * PAGE
@@ -170,7 +170,7 @@ class Record:
     def choices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The channels and the models that questions have, in order: what a filter offers."""
         both = sa.select(QUESTIONS.c.channel, QUESTIONS.c.model).distinct()
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(both).all()
         return tuple(sorted({row[0] for row in rows})), tuple(sorted({row[1] for row in rows}))
 
@@ -185,7 +185,7 @@ class Record:
             .join_from(ANSWERS, SEEN_THREADS, same_thread, isouter=True)
             .where(ANSWERS.c.id == answer_id)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(found).first()
             if row is None:
                 raise NotFoundError(f"there is no answer {answer_id!r}")
@@ -196,7 +196,7 @@ class Record:
         """All verdicts on an answer, oldest first."""
         columns = [FEEDBACK.c[name] for name in Given.__dataclass_fields__]
         given = sa.select(*columns).where(FEEDBACK.c.answer_id == answer_id)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(given.order_by(FEEDBACK.c.rated_at)).all()
         return tuple(Given(*row) for row in rows)
 
@@ -210,7 +210,7 @@ class Record:
         shown = sa.select(ANSWERS.c.id).where(
             ANSWERS.c.id == answer_id, (ANSWERS.c.channel == "") | in_public
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return connection.execute(shown).first() is not None
 
     # Sums
@@ -230,7 +230,7 @@ class Record:
             .where(FEEDBACK.c.rated_at >= _midnight(since))
             .group_by(day, FEEDBACK.c.verdict)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             asked: dict[str, list[tuple[Any, ...]]] = {}
             for row in connection.execute(counts):
                 asked.setdefault(row[0], []).append(tuple(row))
@@ -258,7 +258,7 @@ class Record:
             )
             .order_by(most.c.times.desc(), most.c.last.desc())
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(newest).all()
         return tuple({row.topic: Repeated(*row) for row in rows}.values())
 
@@ -266,7 +266,7 @@ class Record:
 
     def log(self, person: str, action: str, subject: str) -> None:
         """Keep that `person` (e.g. 'web:…') did this; `subject` is an id, nobody's text."""
-        with self._begin(writes=True) as connection:
+        with self._database.writing() as connection:
             who = salted(connection, person)
             row = {"at": datetime.now(UTC), "person": who, "action": action, "subject": subject}
             connection.execute(sa.insert(AUDIT), row)
@@ -274,7 +274,7 @@ class Record:
     def entries(self, limit: int = 200) -> tuple[Entry, ...]:
         """The latest changes, newest first."""
         columns = [AUDIT.c[name] for name in Entry.__dataclass_fields__]
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             newest = sa.select(*columns).order_by(AUDIT.c.id.desc()).limit(limit)
             return tuple(Entry(*row) for row in connection.execute(newest))
 

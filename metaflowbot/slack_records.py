@@ -6,14 +6,14 @@ by it a reaction, an edit or a deletion in Slack finds the answer it is about.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from metaflowbot.database import Database
 from metaflowbot.migrations.schema import ANSWERS, INBOX, SLACK_CHANNELS, SLACK_POSTS
 
 PostState = Literal["writing", "standing", "withdrawn"]
@@ -53,10 +53,10 @@ class Asked:
 
 
 class SlackRecords:
-    """Slack's part of a database; `begin` opens a transaction. Made by the store."""
+    """Slack's part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # Posts
 
@@ -64,7 +64,7 @@ class SlackRecords:
         """Keep a post, in place of what was kept of it before."""
         row = {**asdict(post), "posted_at": datetime.now(UTC)}
         here = (SLACK_POSTS.c.channel == post.channel) & (SLACK_POSTS.c.ts == post.ts)
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             if connection.execute(sa.update(SLACK_POSTS).where(here).values(row)).rowcount == 0:
                 connection.execute(sa.insert(SLACK_POSTS), row)
 
@@ -96,12 +96,12 @@ class SlackRecords:
     def withdraw(self, post: Post) -> None:
         """The post was, or is about to be, taken away."""
         here = (SLACK_POSTS.c.channel == post.channel) & (SLACK_POSTS.c.ts == post.ts)
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.update(SLACK_POSTS).where(here).values(state="withdrawn"))
 
     def _posts(self, which: sa.ColumnElement[bool]) -> tuple[Post, ...]:
         columns = [SLACK_POSTS.c[name] for name in Post.__dataclass_fields__]
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(
                 sa.select(*columns).where(which).order_by(SLACK_POSTS.c.ts)
             ).all()
@@ -111,7 +111,7 @@ class SlackRecords:
 
     def was_received(self, key: str) -> bool:
         """Whether something of that key ever came into the inbox."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             known = connection.execute(sa.select(INBOX.c.key).where(INBOX.c.key == key))
             return known.first() is not None
 
@@ -125,7 +125,7 @@ class SlackRecords:
         )
         inside = (INBOX.c.key >= channel_key) & (INBOX.c.key < channel_key + "~")
         counted = sa.select(sa.func.count()).select_from(INBOX).where(recent)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             by_person = connection.execute(counted.where(INBOX.c.person == person)).scalar_one()
             in_channel = connection.execute(counted.where(inside)).scalar_one()
         return by_person, in_channel
@@ -145,7 +145,7 @@ class SlackRecords:
     def _asked(self, which: sa.ColumnElement[bool], limit: int) -> tuple[Asked, ...]:
         columns = [ANSWERS.c["id" if n == "answer_id" else n] for n in Asked.__dataclass_fields__]
         newest = sa.select(*columns).where(which).order_by(ANSWERS.c.asked_at.desc()).limit(limit)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return tuple(Asked(*row) for row in connection.execute(newest))
 
     # Channels
@@ -153,7 +153,7 @@ class SlackRecords:
     def rules(self, channel: str) -> Mapping[str, Any] | None:
         """How maintainers set that channel in Slack, as settings.Channel's fields; None: not."""
         kept = sa.select(SLACK_CHANNELS.c.rules).where(SLACK_CHANNELS.c.channel == channel)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             found: Mapping[str, Any] | None = connection.execute(kept).scalar()
         return found
 
@@ -161,7 +161,7 @@ class SlackRecords:
         """Keep how a channel is to be, in place of what was set before."""
         now = datetime.now(UTC)
         row = {"channel": channel, "rules": dict(rules), "person": person, "changed_at": now}
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.delete(SLACK_CHANNELS).where(SLACK_CHANNELS.c.channel == channel))
             connection.execute(sa.insert(SLACK_CHANNELS), row)
 

@@ -7,20 +7,16 @@ when the database does not answer; no message text ever reaches a log or an erro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from metaflowbot.answer_cache import AnswerCache
 from metaflowbot.cases import Cases, RatedAnswer
+from metaflowbot.database import Database, insert
 from metaflowbot.domain import Answer, Citation, Feedback, Retrieved, Turn, Usage
-from metaflowbot.errors import NotFoundError, SettingsError, StoreError
 from metaflowbot.escalations import Escalations
 from metaflowbot.gaps import Gaps
 from metaflowbot.migrations.schema import ANSWERS, AUDIT, FEEDBACK, INBOX, QUESTIONS
@@ -33,11 +29,9 @@ from metaflowbot.threads import Threads, forget_in_threads
 MAX_ATTEMPTS = 12
 # Slack sends an event again for minutes, and nobody misses what was given up on a month ago.
 _INBOX_DAYS = 30
-_BUSY_SECONDS = 10
 # No lease and no pause between attempts is as long: a turn further off was set by a clock that has
 # since been put back.
 _LONGEST_WAIT = timedelta(seconds=900)
-_MIGRATION_LOCK = 0x6D666274  # any number, the same in every process
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +90,15 @@ class Store:
     `gaps` are what maintainers look at.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self.cache = AnswerCache(self._begin)
-        self.threads = Threads(self._begin)
-        self.escalations = Escalations(self._begin, self._insert, self._keep)
-        self.slack = SlackRecords(self._begin)
-        self.record = Record(self._begin)
-        self.cases = Cases(self._begin)
-        self.gaps = Gaps(self._begin)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.cache = AnswerCache(database)
+        self.threads = Threads(database)
+        self.escalations = Escalations(database, self._keep)
+        self.slack = SlackRecords(database)
+        self.record = Record(database)
+        self.cases = Cases(database)
+        self.gaps = Gaps(database)
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -114,36 +108,29 @@ class Store:
 
         `url` is 'sqlite:///PATH' (the folder is made when missing) or 'postgresql://…'.
         """
-        store = cls(_engine(url))
-        try:
-            with store._translated():
-                _migrate(store._engine)
-        except StoreError:
-            store.close()
-            raise
-        return store
+        return cls(Database(url))
 
     def ping(self) -> None:
         """Read from the database, or raise StoreError."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             connection.execute(sa.select(INBOX.c.key).limit(1)).first()
 
     def close(self) -> None:
         """Give back all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     # Answers and feedback
 
     def save_answer(self, answer: Answer, asking: Asking) -> None:
         """Keep an answer; a second one of the same id is a StoreError."""
         row = {**asdict(answer), **asdict(asking), "asked_at": _now()}
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.insert(ANSWERS), row)
             connection.execute(sa.insert(QUESTIONS), question_row(row))
 
     def answer(self, answer_id: str) -> Answer | None:
         """The answer of that id, or None."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)).first()
         return _to_answer(row) if row else None
 
@@ -151,7 +138,7 @@ class Store:
         """The latest answer to that message, or None: what a crash kept from being posted."""
         at = (ANSWERS.c.channel == asking.channel) & (ANSWERS.c.message == asking.message)
         newest = sa.select(ANSWERS).where(at).order_by(ANSWERS.c.asked_at.desc()).limit(1)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(newest).first()
         return _to_answer(row) if row else None
 
@@ -170,7 +157,7 @@ class Store:
         if since:
             there &= ANSWERS.c.asked_at >= since
         turns = sa.select(ANSWERS.c.question, ANSWERS.c.text).where(there)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(turns.order_by(ANSWERS.c.asked_at)).all()
         return tuple(
             turn for row in rows for turn in (Turn("user", row[0]), Turn("assistant", row[1]))
@@ -179,7 +166,7 @@ class Store:
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict, in place of that person's earlier one; NotFoundError: no such answer."""
         missing = f"there is no answer {feedback.answer_id!r}"
-        with self._begin(missing, writes=True) as connection:
+        with self._database.writing(missing) as connection:
             asked = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == feedback.answer_id)
             row = {
                 **asdict(feedback),
@@ -187,7 +174,7 @@ class Store:
                 "by_asker": connection.execute(asked).scalar() == feedback.person,
                 "rated_at": _now(),
             }
-            statement = self._insert(FEEDBACK).values(row)
+            statement = insert(connection, FEEDBACK).values(row)
             new = statement.excluded
             # The same verdict once more, without a reason, takes no reason back.
             again = (new.verdict == FEEDBACK.c.verdict) & (new.reason == "")
@@ -200,7 +187,7 @@ class Store:
 
     def unrate(self, feedback: Feedback) -> None:
         """Take this verdict of that person back; another one of theirs stays."""
-        with self._begin(writes=True) as connection:
+        with self._database.writing() as connection:
             same = (
                 (FEEDBACK.c.answer_id == feedback.answer_id)
                 & (FEEDBACK.c.person == salted(connection, feedback.person))
@@ -218,7 +205,7 @@ class Store:
         Returns the number of erased rows by table. Reviews of threads stay, without their name.
         """
         theirs = sa.select(ANSWERS.c.id).where(ANSWERS.c.person == person)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             hashed = salted(connection, person)
         erase = {
             "feedback": sa.delete(FEEDBACK).where(
@@ -227,7 +214,7 @@ class Store:
             "answers": sa.delete(ANSWERS).where(ANSWERS.c.person == person),
             "inbox": sa.delete(INBOX).where(INBOX.c.person == person),
         }
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
             counts["escalations"] = self.escalations.forget(connection, person)
             counts["eval cases"] = self.cases.forget(connection, hashed)
@@ -235,8 +222,7 @@ class Store:
             counts |= forget_in_threads(connection, person)
             for erase_more in without_person(person):
                 connection.execute(erase_more)
-        if self._engine.dialect.name == "sqlite":
-            self._empty_the_log()
+        self._database.empty_the_log()
         return counts
 
     def expire(self, days: int) -> Mapping[str, int]:
@@ -248,17 +234,11 @@ class Store:
         erase = {"inbox": sa.delete(INBOX).where(settled)}
         if days:
             erase["answers"] = sa.delete(ANSWERS).where(ANSWERS.c.asked_at < _days_ago(days))
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             counts = {table: connection.execute(rows).rowcount for table, rows in erase.items()}
-        if any(counts.values()) and self._engine.dialect.name == "sqlite":
-            self._empty_the_log()
+        if any(counts.values()):
+            self._database.empty_the_log()
         return counts
-
-    def _empty_the_log(self) -> None:
-        """What was erased must not live on in SQLite's write-ahead log."""
-        with self._translated(), self._engine.connect() as connection:
-            driver = connection.connection.cursor()
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # The inbox
 
@@ -269,7 +249,7 @@ class Store:
 
         `payload` is plain JSON. `person` is whom `forget` erases it for.
         """
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             return self._keep(connection, key, kind, payload, person)
 
     def _keep(
@@ -292,7 +272,7 @@ class Store:
             "received_at": now,
             "due_at": now,
         }
-        statement = self._insert(INBOX).values(row).on_conflict_do_nothing()
+        statement = insert(connection, INBOX).values(row).on_conflict_do_nothing()
         return connection.execute(statement.returning(INBOX.c.key)).first() is not None
 
     def claim(self, lease_seconds: float) -> InboxItem | None:
@@ -316,10 +296,10 @@ class Store:
             )
             .returning(INBOX)
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             if connection.execute(oldest).first() is None:
                 return None  # an idle worker takes no write lock
-        with self._begin(lasting=False) as connection:
+        with self._database.writing(lasting=False) as connection:
             row = connection.execute(take).first()
         if row is None:
             return None
@@ -348,7 +328,7 @@ class Store:
             sa.func.min(INBOX.c.received_at).filter(opened),
             sa.func.count().filter(INBOX.c.state == "dead"),
         )
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             depth, oldest, dead = connection.execute(counts).one()
         return InboxHealth(depth, (_now() - oldest).total_seconds() if oldest else 0.0, dead)
 
@@ -356,7 +336,7 @@ class Store:
         """What was given up on, oldest first."""
         columns = (INBOX.c.key, INBOX.c.kind, INBOX.c.error, INBOX.c.received_at)
         given_up = sa.select(*columns).where(INBOX.c.state == "dead")
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(given_up.order_by(INBOX.c.received_at)).all()
         return tuple(DeadItem(*row) for row in rows)
 
@@ -369,47 +349,12 @@ class Store:
         if key:
             given_up &= INBOX.c.key == key
         again = sa.update(INBOX).where(given_up).values(state="open", attempts=1, due_at=_now())
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             return connection.execute(again).rowcount
 
     def _change(self, key: str, **values: object) -> None:
-        with self._begin(lasting=False) as connection:
+        with self._database.writing(lasting=False) as connection:
             connection.execute(sa.update(INBOX).where(INBOX.c.key == key).values(**values))
-
-    # The engine
-
-    def _insert(self, table: sa.Table) -> Any:
-        """An insert that knows ON CONFLICT, in the dialect's own words (so of no common type)."""
-        return (postgresql if self._engine.dialect.name == "postgresql" else sqlite).insert(table)
-
-    @contextmanager
-    def _begin(
-        self, missing: str = "", *, writes: bool = False, lasting: bool = True
-    ) -> Iterator[sa.Connection]:
-        """A transaction; a broken reference raises NotFoundError with `missing` as its text.
-
-        Whoever reads before they write says that it `writes`. SQLite lets nobody write who read
-        what others have changed since, however long they would wait: they take their turn first.
-        What is not `lasting` may be undone by a loss of power, though by nothing less: it costs no
-        wait for the disk, and whoever does it again looks first at what was done.
-        """
-        options = {"begin": "BEGIN IMMEDIATE"} if writes else {}
-        options["synchronous"] = "FULL" if lasting else "NORMAL"
-        with (
-            self._translated(missing),
-            self._engine.connect().execution_options(**options) as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    @contextmanager
-    def _translated(self, missing: str = "") -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            if missing and isinstance(error, IntegrityError):
-                raise NotFoundError(missing) from None
-            raise StoreError(_one_line(self._engine.url, error)) from error
 
 
 def _now() -> datetime:
@@ -427,90 +372,3 @@ def _to_answer(row: sa.Row[Any]) -> Answer:
     values["retrieved"] = tuple(Retrieved(**each) for each in row.retrieved)
     values["checks"] = tuple(row.checks)
     return Answer(**values)
-
-
-def _one_line(url: sa.URL, error: Exception) -> str:
-    """What the driver says, without the statement and its parameters."""
-    said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    return (
-        f"the database {url.render_as_string(hide_password=True)} does not answer ({said}): "
-        "check METAFLOWBOT_DATABASE_URL and that it is running"
-    )
-
-
-def _engine(given: str) -> sa.Engine:
-    """The engine for a URL, not yet connected; no statement of it shows its parameters."""
-    try:
-        url = sa.make_url(given)
-    except ArgumentError:
-        raise SettingsError(
-            "METAFLOWBOT_DATABASE_URL is not a database URL: "
-            "use sqlite:///PATH or postgresql://USER@HOST/NAME"
-        ) from None
-    match url.get_backend_name():
-        case "postgresql" | "postgres":
-            url = url.set(drivername="postgresql+psycopg")
-            return sa.create_engine(
-                url,
-                hide_parameters=True,
-                pool_pre_ping=True,
-                connect_args={"connect_timeout": _BUSY_SECONDS},
-            )
-        case "sqlite" if url.database and url.database != ":memory:":
-            return _sqlite_engine(url, Path(url.database))
-    raise SettingsError(
-        f"METAFLOWBOT_DATABASE_URL names {url.get_backend_name()!r} without a file or of a kind "
-        "that is not known here: use sqlite:///PATH or postgresql://USER@HOST/NAME"
-    )
-
-
-def _sqlite_engine(url: sa.URL, path: Path) -> sa.Engine:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(_one_line(url, error)) from error
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_SECONDS})
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself: see `begin`
-        for pragma in ("journal_mode=WAL", "foreign_keys=ON", "secure_delete=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        options = connection.get_execution_options()
-        connection.exec_driver_sql(f"PRAGMA synchronous={options.get('synchronous', 'FULL')}")
-        connection.exec_driver_sql(options.get("begin", "BEGIN"))
-
-    return engine
-
-
-def _migrate(engine: sa.Engine) -> None:
-    """Apply the missing migrations, one process at a time, all of them or none."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from alembic.util import CommandError
-
-    config = Config()
-    folder = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", folder.replace("%", "%%"))
-    with (
-        engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection,
-        connection.begin(),
-    ):
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError:
-            theirs = MigrationContext.configure(connection).get_current_revision()
-            ours = ScriptDirectory.from_config(config).get_current_head()
-            raise StoreError(
-                f"the database was written by a newer Metaflowbot (its schema is {theirs}, this "
-                f"one knows {ours} at most): update this one, or set METAFLOWBOT_DATABASE_URL to "
-                "another database"
-            ) from None

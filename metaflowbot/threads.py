@@ -7,15 +7,14 @@ the next time. So the loop from a thread to the index closes through these table
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from metaflowbot.database import Database, insert
 from metaflowbot.errors import NotFoundError
 from metaflowbot.migrations.schema import (
     ANSWERS,
@@ -109,10 +108,10 @@ class OptedOut:
 
 
 class Threads:
-    """The threads' part of a database; `begin` opens a transaction. Made by the store."""
+    """The threads' part of a database. Made by the store."""
 
-    def __init__(self, begin: Callable[..., AbstractContextManager[sa.Connection]]) -> None:
-        self._begin = begin
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     # What was seen
 
@@ -128,7 +127,7 @@ class Threads:
         which could not be read now, stays. `changes` are those that the reading has in it.
         """
         rows = {thread.key: asdict(thread) for thread in seen}
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             kept = set(unread) - {row["channel_id"] for row in rows.values()}
             stale = SEEN_THREADS.c.channel_id.not_in(kept)
             connection.execute(sa.delete(SEEN_THREADS).where(stale))
@@ -141,13 +140,13 @@ class Threads:
 
     def seen(self) -> tuple[SeenThread, ...]:
         """All threads by key; () before the first reading."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(sa.select(SEEN_THREADS).order_by(SEEN_THREADS.c.key)).all()
         return tuple(map(_to_thread, rows))
 
     def thread(self, key: str) -> SeenThread:
         """The thread of that key; raises NotFoundError."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return _to_thread(_row(connection, key))
 
     # What maintainers ruled
@@ -155,7 +154,7 @@ class Threads:
     def review(self, key: str, verdict: ReviewVerdict, person: str) -> Review:
         """Rule on a thread, in place of an earlier ruling; NotFoundError: it was never seen."""
         made = Review(key, verdict, person, datetime.now(UTC))
-        with self._begin(writes=True) as connection:
+        with self._database.writing() as connection:
             _row(connection, key)
             connection.execute(sa.delete(THREAD_REVIEWS).where(THREAD_REVIEWS.c.key == key))
             connection.execute(sa.insert(THREAD_REVIEWS), asdict(made))
@@ -163,7 +162,7 @@ class Threads:
 
     def reviews(self) -> dict[str, Review]:
         """All rulings, by the thread's key."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(sa.select(THREAD_REVIEWS)).all()
         return {row.key: Review(**row._mapping) for row in rows}
 
@@ -171,14 +170,14 @@ class Threads:
 
     def changed(self, channel: str, thread: str) -> None:
         """Note that the thread with the message at `thread` (a ts) is to be read again."""
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             _note_change(connection, channel, thread)
 
     def changes(self) -> tuple[Change, ...]:
         """What is noted and not yet in the index, the oldest first; () for nothing."""
         columns = [THREAD_CHANGES.c[name] for name in Change.__dataclass_fields__]
         noted = sa.select(*columns).order_by(THREAD_CHANGES.c.since)
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return tuple(Change(*row) for row in connection.execute(noted))
 
     def settle(self, *, unread: bool = False) -> None:
@@ -189,12 +188,12 @@ class Threads:
         done = THREAD_CHANGES.c.read_at == THREAD_CHANGES.c.changed_at
         if unread:
             done |= THREAD_CHANGES.c.channel == ""
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.delete(THREAD_CHANGES).where(done))
 
     def documents(self) -> frozenset[str]:
         """The ids of the documents of all threads that were seen, resolved or not."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return _documents(connection)
 
     # What people mark, and who takes no part
@@ -202,14 +201,16 @@ class Threads:
     def mark(self, mark: Mark) -> None:
         """Keep a mark and note the change; the same mark twice is one."""
         row = {**asdict(mark), "marked_at": datetime.now(UTC)}
-        with self._begin() as connection:
-            connection.execute(_insert(connection, THREAD_MARKS, row).on_conflict_do_nothing())
+        with self._database.writing() as connection:
+            connection.execute(
+                insert(connection, THREAD_MARKS).values(row).on_conflict_do_nothing()
+            )
             _note_change(connection, mark.channel, mark.thread)
 
     def marks(self) -> tuple[Mark, ...]:
         """All marks, the oldest first; () for none."""
         columns = [THREAD_MARKS.c[name] for name in Mark.__dataclass_fields__]
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             rows = connection.execute(sa.select(*columns).order_by(THREAD_MARKS.c.marked_at)).all()
         return tuple(Mark(*row) for row in rows)
 
@@ -218,18 +219,18 @@ class Threads:
 
         Their threads are seen no more, and to be judged anew.
         """
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             _keep_out(connection, person)
 
     def opt_in(self, person: str) -> None:
         """Take an opt-out back; nothing where there was none."""
         theirs = OPT_OUTS.c.person_hash == _hashed(person)
-        with self._begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.delete(OPT_OUTS).where(theirs))
 
     def opted_out(self) -> OptedOut:
         """Who opted out, as Slack ids."""
-        with self._begin() as connection:
+        with self._database.reading() as connection:
             return OptedOut(connection.execute(sa.select(OPT_OUTS.c.person_hash)).scalars())
 
 
@@ -289,7 +290,7 @@ def _hashed(person: str) -> str:
 def _keep_out(connection: sa.Connection, person: str) -> int:
     """Opt a person out; the number of threads that they wrote in, of which nothing is kept."""
     row = {"person_hash": _hashed(person), "since": datetime.now(UTC)}
-    connection.execute(_insert(connection, OPT_OUTS, row).on_conflict_do_nothing())
+    connection.execute(insert(connection, OPT_OUTS).values(row).on_conflict_do_nothing())
     _note_change(connection, "", "")
     known = connection.execute(sa.select(SEEN_THREADS.c.key, SEEN_THREADS.c.people)).all()
     # Of a thread that was read before people were noted, nobody knows who wrote in it.
@@ -303,7 +304,7 @@ def _keep_out(connection: sa.Connection, person: str) -> int:
 def _note_change(connection: sa.Connection, channel: str, thread: str) -> None:
     now = datetime.now(UTC)
     row = {"channel": channel, "thread": thread, "since": now, "changed_at": now, "read_at": None}
-    statement = _insert(connection, THREAD_CHANGES, row)
+    statement = insert(connection, THREAD_CHANGES).values(row)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["channel", "thread"], set_={"changed_at": now}
@@ -314,12 +315,6 @@ def _note_change(connection: sa.Connection, channel: str, thread: str) -> None:
 def _is_at(change: Change) -> sa.ColumnElement[bool]:
     columns = THREAD_CHANGES.c
     return (columns.channel == change.channel) & (columns.thread == change.thread)
-
-
-def _insert(connection: sa.Connection, table: sa.Table, row: dict[str, object]) -> Any:
-    """An insert that knows ON CONFLICT, in the dialect's own words (so of no common type)."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).values(row)
 
 
 def _row(connection: sa.Connection, key: str) -> sa.Row[Any]:

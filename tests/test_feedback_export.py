@@ -75,7 +75,7 @@ def test_who_gave_a_verdict_is_kept_as_a_salted_hash_alone(store: Store) -> None
     store.save_answer(an_answer("a1"), ASKING)
     store.rate(Feedback("a1", "slack:U1", "down", "wrong"))
     store.rate(Feedback("a1", "slack:U2", "up"))
-    with store._begin() as connection:
+    with store._database.writing() as connection:
         rows = connection.execute(sa.select(FEEDBACK.c.person, FEEDBACK.c.by_asker)).all()
     assert all("U1" not in person and "slack" not in person for person, _ in rows)
     assert sorted(by_asker for _, by_asker in rows) == [False, True]
@@ -204,7 +204,7 @@ def test_forgetting_an_asker_takes_their_cases_out_of_the_dataset_and_its_histor
     assert texts
     assert all("question a1" not in text for text in texts)
     assert [entry.person for entry in store.record.entries()] == [""]
-    with store._begin() as connection:
+    with store._database.writing() as connection:
         assert connection.execute(sa.select(EVAL_CASES.c.answer_id)).scalars().all() == ["a2"]
 
 
@@ -212,7 +212,7 @@ def test_retention_takes_the_listed_question_and_leaves_the_accepted_case(store:
     store.save_answer(an_answer("a1"), ASKING)
     store.rate(Feedback("a1", "slack:U1", "up"))
     store.cases.accept(EvalCase("a1", "q", gold=("docs/a.md",)))
-    with store._begin() as connection:
+    with store._database.writing() as connection:
         connection.execute(sa.text("UPDATE answers SET asked_at = '2020-01-01 00:00:00'"))
     store.expire(30)
     assert store.record.page(Filter()).total == 0
@@ -234,7 +234,7 @@ def test_the_log_keeps_who_did_what_newest_first(store: Store) -> None:
     newest, oldest = store.record.entries()
     assert (newest.action, oldest.subject) == ("rejected", "a1")
     assert "one" not in oldest.person
-    with store._begin() as connection:
+    with store._database.writing() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(AUDIT)).scalar() == 2
 
 
@@ -244,7 +244,7 @@ def test_questions_of_the_same_words_are_one_topic(store: Store) -> None:
     (repeated,) = store.record.repeated(datetime.now(UTC).date())
     assert (repeated.times, repeated.text) == (2, "step retries: how?")
     assert store.record.page(Filter(topic=repeated.topic)).total == 2
-    with store._begin() as connection:
+    with store._database.writing() as connection:
         assert connection.execute(sa.select(QUESTIONS.c.day).distinct()).scalars().all()
 
 

@@ -76,7 +76,7 @@ def test_an_item_that_was_in_hand_when_workers_died_makes_way_for_longer_each_ti
     workers = Workers(world.store, work, LEASE.total_seconds())
     workers.start()
     assert busy.wait(5)
-    with sqlite3.connect(world.store._engine.url.database or "") as database:
+    with sqlite3.connect(world.store._database._engine.url.database or "") as database:
         ((due,),) = database.execute("SELECT due_at FROM inbox")
     workers.stop(seconds=0.1)
     assert datetime.fromisoformat(due) > datetime.now(UTC).replace(tzinfo=None) + 2.9 * LEASE

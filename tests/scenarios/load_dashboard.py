@@ -92,7 +92,7 @@ def fill(parts: Parts, questions: int, verdicts: int) -> None:
     """The questions are of the last 90 days; each has one verdict at most."""
     chance = random.Random(1)
     now = datetime.now(UTC)
-    with parts.store._begin() as connection:
+    with parts.store._database.writing() as connection:
         for start in range(0, questions, 5000):
             count = range(start, min(start + 5000, questions))
             rows = [
