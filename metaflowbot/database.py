@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class Database:
         """
         self._engine = _engine(url)
         # SQLite has one writer at a time. Who finds another at it sleeps and looks again, up to a
-        # tenth of a second later; the threads of one process need not, and wake each other.
-        self._turn = threading.Lock() if self.is_sqlite else None
+        # tenth of a second later; the threads of one process need not, and wake each other. Who
+        # may wait queues before the queue: an urgent writer finds one of them ahead at most.
+        self._turn, self._queue = threading.Lock(), threading.Lock()
         try:
             with self._translated():
                 _migrate(self._engine)
@@ -56,15 +57,18 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, missing: str = "", *, lasting: bool = True) -> Iterator[sa.Connection]:
+    def writing(
+        self, missing: str = "", *, lasting: bool = True, urgent: bool = False
+    ) -> Iterator[sa.Connection]:
         """A transaction that writes; a broken reference raises NotFoundError with `missing`.
 
         What is not `lasting` may be undone by a loss of power, though by nothing less: it costs no
-        wait for the disk, and whoever does it again looks first at what was done.
+        wait for the disk, and whoever does it again looks first at what was done. What is `urgent`
+        goes before the rest.
         """
         options = {"begin": "BEGIN IMMEDIATE", "synchronous": "FULL" if lasting else "NORMAL"}
         with (
-            self._in_turn(),
+            self._in_turn(urgent=urgent),
             self._translated(missing),
             self._engine.connect().execution_options(**options) as connection,
             connection.begin(),
@@ -79,16 +83,14 @@ class Database:
                 driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        if self._turn is None:
+    def _in_turn(self, *, urgent: bool) -> Iterator[None]:
+        with ExitStack() as held:
+            if self.is_sqlite:
+                for lock in (self._turn,) if urgent else (self._queue, self._turn):
+                    if not lock.acquire(timeout=_BUSY_SECONDS):
+                        raise StoreError(_one_line(self._engine.url, "database is locked"))
+                    held.callback(lock.release)
             yield
-            return
-        if not self._turn.acquire(timeout=_BUSY_SECONDS):
-            raise StoreError(_one_line(self._engine.url, "database is locked"))
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     @contextmanager
     def _translated(self, missing: str = "") -> Iterator[None]:
@@ -157,8 +159,10 @@ def _sqlite_engine(url: sa.URL, path: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         options = connection.get_execution_options()
-        if mode := options.get("synchronous"):
+        mode = options.get("synchronous")
+        if mode and connection.info.get("synchronous") != mode:
             connection.exec_driver_sql(f"PRAGMA synchronous={mode}")
+            connection.info["synchronous"] = mode
         connection.exec_driver_sql(options.get("begin", "BEGIN"))
 
     return engine

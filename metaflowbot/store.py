@@ -249,7 +249,7 @@ class Store:
 
         `payload` is plain JSON. `person` is whom `forget` erases it for.
         """
-        with self._database.writing() as connection:
+        with self._database.writing(urgent=True) as connection:
             return self._keep(connection, key, kind, payload, person)
 
     def _keep(

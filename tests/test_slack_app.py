@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from metaflowbot import telemetry
-from metaflowbot.errors import SettingsError
+from metaflowbot.errors import SettingsError, StoreError
+from metaflowbot.slack.listening import Heard
 from metaflowbot.slack.service import SlackService
 from metaflowbot.slack.worker import Workers
 from metaflowbot.store import InboxItem
@@ -58,6 +60,34 @@ def test_a_person_whose_question_can_not_be_stored_is_told_and_answered_when_it_
     database.close()
     assert len(world.told()) == 1
     assert "can't take in your question just now" in world.told()[0]
+
+
+def test_the_second_event_of_a_message_is_acknowledged_only_once_the_message_is_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.slack.clock_scale = 0.05
+    both_came, outcomes, receive, heard = threading.Event(), [], world.store.receive, Heard.of
+    came: list[str] = []
+
+    def hear(event: dict[str, Any], user: str) -> Heard | None:
+        came.append(event["type"])
+        if len(came) == 2:
+            both_came.set()
+        return heard(event, user)
+
+    def fail_once(*arguments: Any, **named: Any) -> bool:
+        both_came.wait(10)
+        outcomes.append(len(outcomes) > 0)
+        if not outcomes[-1]:
+            raise StoreError("the database does not answer")
+        return receive(*arguments, **named)
+
+    monkeypatch.setattr(Heard, "of", hear)
+    monkeypatch.setattr(world.store, "receive", fail_once)
+    with world.serving():
+        world.reply(world.ask("why?"))
+        until(lambda: not all(each.acknowledged for each in world.slack.deliveries))
+    assert outcomes == [False, True]
 
 
 @only_once

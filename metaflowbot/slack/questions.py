@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from slack_bolt import App, BoltRequest
@@ -54,16 +55,15 @@ def listen(app: App, desk: Desk, signs: Signs) -> None:
         if not (heard.is_direct or heard.mentions(desk.identity.user_id)):
             _take(desk, signs, heard, place)  # a mention may be edited in: that comes anew
             return
-        if key in taken:
-            return
         try:
-            _take(desk, signs, heard, place)
+            with taken.once(key) as is_new:
+                if is_new:
+                    _take(desk, signs, heard, place)
         except Exception:
             first_again = request.headers.get("x-slack-retry-num") == ["1"]
             if first_again and (heard.is_direct or event["type"] == "app_mention"):
                 _tell(desk, place, _NOT_TAKEN_IN)
             raise  # Slack sends it again
-        taken.add(key)  # no sooner: what is not stored must not be acknowledged
 
     app.event("app_mention")(take)
     app.event({"type": "message", "subtype": None})(take)
@@ -78,12 +78,28 @@ class _Taken:
         self._keys: OrderedDict[str, None] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
+        self._in_hand: dict[str, threading.Lock] = {}
 
-    def __contains__(self, key: str) -> bool:
+    @contextmanager
+    def once(self, key: str) -> Iterator[bool]:
+        """Whether a message is new; who comes with the same one meanwhile waits for the outcome.
+
+        It counts as taken once the block ends without an error, and no sooner: what is not stored
+        must not be acknowledged.
+        """
         with self._lock:
-            return key in self._keys
+            turn = self._in_hand.setdefault(key, threading.Lock())
+        try:
+            with turn:
+                is_new = key not in self._keys
+                yield is_new
+                if is_new:
+                    self._add(key)
+        finally:
+            with self._lock:
+                self._in_hand.pop(key, None)
 
-    def add(self, key: str) -> None:
+    def _add(self, key: str) -> None:
         with self._lock:
             self._keys[key] = None
             if len(self._keys) > self._most:
