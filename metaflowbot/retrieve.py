@@ -9,11 +9,13 @@ Metaflow docs: `make bench`.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter, mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,10 +164,11 @@ def _group(
     for place in np.argsort(-scores):
         passage = passages[rows[place]]
         by_document[passage.document_id].append((float(scores[place]), passage))
-    ranked = sorted(by_document.values(), key=_document_score, reverse=True)
+    scored = [(_document_score(members), members) for members in by_document.values()]
+    scored.sort(key=itemgetter(0), reverse=True)
     return tuple(
-        Hit(rank, round(_document_score(members), 4), tuple(p for _, p in members[:3]))
-        for rank, members in enumerate(ranked[:k], start=1)
+        Hit(rank, round(score, 4), tuple(passage for _, passage in members[:3]))
+        for rank, (score, members) in enumerate(scored[:k], start=1)
     )
 
 
@@ -173,7 +176,7 @@ def _document_score(members: Sequence[tuple[float, Passage]]) -> float:
     authority = _AUTHORITY.get(members[0][1].source, 1.0)
     scores = [max(score, 0.0) for score, _ in members[: len(_PASSAGE_WEIGHTS)]]
     scores += [_ABSENT * scores[0]] * (len(_PASSAGE_WEIGHTS) - len(scores))
-    return authority * float(np.dot(_PASSAGE_WEIGHTS, scores))
+    return authority * math.fsum(map(mul, _PASSAGE_WEIGHTS, scores))
 
 
 def _coverage(query_terms: Sequence[str], hits: Sequence[Hit]) -> float:
