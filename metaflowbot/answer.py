@@ -107,6 +107,13 @@ class Answerer:
         """What decides whether there is an answer."""
         return Judge.of(self.retriever.generation, self.retriever.embedding)
 
+    def warm(self) -> None:
+        """Load what the first questions would otherwise all load at once, each for itself.
+
+        That takes about a second. Raises SourceError where Metaflow is not installed.
+        """
+        self.judge.declines(Question("What is Metaflow?"))
+
     def stream(self, question: Question, why_no_model: str = "") -> Iterator[AnswerEvent]:
         """Yield the steps, the checked text in pieces, and last the whole Answer.
 

@@ -351,11 +351,16 @@ class Bot:
             return ""
 
     def _current(self) -> Answerer:
+        served = self._answerer
+        if served is not None and self._lock.locked():
+            return served  # somebody is at it, and may take seconds to load the next one
         with self._lock:
             served = self._answerer
             try:
                 if served is None or self._active() != served.retriever.generation.id:
-                    self._answerer = self._load()
+                    loaded = self._load()
+                    loaded.warm()
+                    self._answerer = loaded
             except IndexUnavailableError:
                 # A generation that can't be read never replaces one that answers.
                 if served is None:

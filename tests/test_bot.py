@@ -246,6 +246,26 @@ def test_many_threads_ask_while_the_index_changes(desk: Desk) -> None:
     assert faults == []
 
 
+def test_nobody_waits_while_another_thread_loads_the_next_generation(desk: Desk) -> None:
+    loading, loaded = threading.Event(), threading.Event()
+    before, load = desk.bot.generation(), desk.bot._load
+
+    def slowly() -> Answerer:
+        loading.set()
+        assert loaded.wait(10)
+        return load()
+
+    desk.bot._load = slowly
+    after = desk.publish()
+    switching = threading.Thread(target=desk.bot.generation)
+    switching.start()
+    assert loading.wait(10)
+    assert desk.bot.ask(Question(RETRY), CLI).generation == before
+    loaded.set()
+    switching.join()
+    assert desk.bot.generation() == after != before
+
+
 # The database
 
 
