@@ -6,12 +6,15 @@ The only module that knows chromadb, which takes seconds to import and is import
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -109,15 +112,26 @@ class EmbeddedChroma:
         from chromadb.errors import ChromaError
 
         try:
-            with closing(self._client(generation)) as client:
+            with closing(self._client(generation / "chroma")) as client:
                 _create(client, _NAME, vectors, groups)
         except ChromaError as error:
             raise OSError(errno.EIO, str(error), str(generation)) from None
 
     def open(self, generation: Path) -> Collection:
-        if not (generation / "chroma").is_dir():
-            raise FileNotFoundError(generation / "chroma")
-        return Collection(self._client(generation), _NAME)
+        """The collection of a generation's folder, or of a copy where nobody may write there.
+
+        Chroma writes to its files even where it only reads.
+        """
+        folder = generation / "chroma"
+        if not folder.is_dir():
+            raise FileNotFoundError(folder)
+        if os.access(folder, os.W_OK):
+            return Collection(self._client(folder), _NAME)
+        copy = TemporaryDirectory(prefix="metaflowbot-", ignore_cleanup_errors=True)
+        _copy(folder, Path(copy.name))
+        collection = Collection(self._client(Path(copy.name)), _NAME)
+        weakref.finalize(collection, copy.cleanup)
+        return collection
 
     def holds(self, generation: Path) -> bool:
         """Without chromadb, which takes longer to import than SQLite to look the file through."""
@@ -134,13 +148,11 @@ class EmbeddedChroma:
     def drop(self, generation: Path) -> None:
         """Nothing: the folder goes with its generation."""
 
-    def _client(self, generation: Path) -> Any:
+    def _client(self, folder: Path) -> Any:
         import chromadb
         from chromadb.config import Settings as ChromaSettings
 
-        return chromadb.PersistentClient(
-            str(generation / "chroma"), ChromaSettings(anonymized_telemetry=False)
-        )
+        return chromadb.PersistentClient(str(folder), ChromaSettings(anonymized_telemetry=False))
 
 
 @dataclass(frozen=True)
@@ -202,6 +214,15 @@ class ChromaServer:
                 f"({type(error).__name__}): check CHROMA_HOST, CHROMA_PORT and CHROMA_AUTH_TOKEN, "
                 "and that it runs"
             ) from None
+
+
+def _copy(folder: Path, to: Path) -> None:
+    """The files of a folder, of which the copies may be written to."""
+    for path in folder.rglob("*"):
+        copy = to / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            shutil.copyfile(path, copy)
 
 
 def _collection_name(generation: Path) -> str:

@@ -1,0 +1,55 @@
+"""An index that is shared with processes which may not write to it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metaflowbot.domain import Question
+from metaflowbot.embedding import MiniLM
+from metaflowbot.index import Index
+from metaflowbot.retrieve import Retriever
+from tests.small_index import publish
+
+pytest_plugins = ["tests.prebuilt"]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose index nobody can write to, not even root; copies go beside it."""
+    home = tmp_path / "home"
+    publish(home, MiniLM(home / "cache"))
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+    folder = str(home / "index")
+    if os.geteuid():
+        subprocess.run(["chmod", "-R", "a-w", folder], check=True)
+        yield home
+        subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+        return
+    bound = subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True)
+    if bound.returncode:
+        pytest.skip("the machine lets nobody mount a folder")
+    subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+    yield home
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_read_only_index_is_served_from_a_copy_that_goes_with_it(shared: Path) -> None:
+    with pytest.raises(OSError, match=r"Read-only|denied"):
+        (shared / "index" / "current").write_text("x")
+    embedding = MiniLM(shared / "cache")
+    retriever = Retriever.over(Index(shared).load(), embedding)
+    (hit, *_) = retriever.search(Question("How do I run a failing step again?")).hits
+    assert hit.passages[0].document_id == "docs/scaling/failures.md"
+    copies = shared.parent / "copies"
+    assert len(list(copies.iterdir())) == 1
+    del retriever
+    gc.collect()
+    assert list(copies.iterdir()) == []
