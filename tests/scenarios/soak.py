@@ -2,7 +2,7 @@
 
 People ask in the channel, go on in threads, write directly, rate, react, edit, delete and open the
 App Home; others use the API and the page. Everyone waits for what they did before they do the next
-thing. The process's memory, threads and file handles are looked at in the middle and at the end,
+thing. Meanwhile one index takes the place of the other. The process's memory, threads and file handles are looked at in the middle and at the end,
 and so is the database's size beside what it holds. Exits 1 where something grew or failed.
 """
 
@@ -24,12 +24,16 @@ from typing import Any
 
 import httpx
 
+from metaflowbot.embedding import MiniLM
+from metaflowbot.index import Index
 from metaflowbot.slack.rendering import FEEDBACK_ACTION
 from tests.process import Footprint
 from tests.scenarios.fleet import Fleet, Site, site, until
+from tests.small_index import publish
 
 _PATIENCE_SECONDS = 120.0
 _AT_ONCE = 6
+_DEEDS_AN_INDEX = 120
 # What may be held more at the end than in the middle: caches fill, pools breathe.
 _MOST_GROWTH = {"memory_mb": 1.1, "threads": 1.1, "files": 1.2}
 # SQLite keeps pages that are free for a while, and a log that it folds in every 1,000 pages.
@@ -129,10 +133,9 @@ def run(place: Site, fleet: Fleet, deeds: int) -> dict[str, Any]:
     looks: list[Footprint] = []
     started = time.monotonic()
     for half in (1, 2):
-        crowd = [
-            threading.Thread(target=_live, args=(each, done, deeds * half // 2, failed))
-            for each in people
-        ]
+        last = deeds * half // 2
+        crowd = [threading.Thread(target=_live, args=(each, done, last, failed)) for each in people]
+        crowd.append(threading.Thread(target=_renew, args=(place.home, done, last, failed)))
         for thread in crowd:
             thread.start()
         for thread in crowd:
@@ -159,6 +162,18 @@ def _live(person: Person, done: Counter[str], until_done: int, failed: list[str]
             person.act()
         except (AssertionError, httpx.HTTPError, KeyError, ValueError) as error:
             failed.append(f"{type(error).__name__}: {error}")
+
+
+def _renew(home: Path, done: Counter[str], until_done: int, failed: list[str]) -> None:
+    """Another index every so many deeds, as ingests bring them."""
+    embedding, due = MiniLM(home / "cache"), done.total()
+    while done.total() < until_done and not failed:
+        if done.total() >= due:
+            index = Index(home)
+            publish(home, embedding)
+            index.prune()
+            due += _DEEDS_AN_INDEX
+        time.sleep(0.5)
 
 
 def _size(database: Path) -> float:
