@@ -2,8 +2,9 @@
 
 People ask in the channel, go on in threads, write directly, rate, react, edit, delete and open the
 App Home; others use the API and the page. Everyone waits for what they did before they do the next
-thing. Meanwhile one index takes the place of the other. The process's memory, threads and file handles are looked at in the middle and at the end,
-and so is the database's size beside what it holds. Exits 1 where something grew or failed.
+thing. Meanwhile one index takes the place of the other. The process's memory, threads and file
+handles are looked at in the middle and at the end, and so is the database's size beside what it
+holds. Exits 1 where something grew or failed.
 """
 
 from __future__ import annotations
