@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from metaflowbot.domain import Answer, Hit, Question, Turn
-from metaflowbot.errors import IndexUnavailableError
+from metaflowbot.errors import IndexUnavailableError, StoreError
 from metaflowbot.store import MAX_ATTEMPTS, Asking
 from tests.slack_world import THREAD, World, is_whole, shown, until
 
@@ -296,6 +296,21 @@ def test_an_error_meant_for_people_is_told_in_its_own_line(live: World) -> None:
     plan = reply["blocks"][0]
     assert plan["title"] == "Could not look it up"
     assert [task["status"] for task in plan["tasks"]] == ["complete", "error"]
+
+
+def test_an_answer_that_the_database_did_not_take_is_tried_again(live: World) -> None:
+    failures = [StoreError("the database does not answer")]
+
+    def fail_once(answer: Answer) -> Answer:
+        if failures:
+            raise failures.pop()
+        return answer
+
+    live.bot.does = fail_once
+    ts = live.ask("why?")
+    assert "You asked: why? [1]." in shown(live.reply(ts))
+    live.settle()
+    assert len(live.replies(ts)) == 1
 
 
 def test_any_other_error_is_a_kind_line_whose_number_is_in_the_log(

@@ -12,7 +12,7 @@ from typing import Any
 from slack_sdk.errors import SlackApiError
 
 from metaflowbot.domain import Answer, AnswerEvent, Hit, Progress, Question, Turn
-from metaflowbot.errors import MetaflowbotError
+from metaflowbot.errors import MetaflowbotError, StoreError
 from metaflowbot.slack.attachments import described, fit, read_text_files
 from metaflowbot.slack.clients import SLACK_FAILURES, refusal, why
 from metaflowbot.slack.desk import Desk
@@ -269,10 +269,10 @@ class Replies:
                     writing.step(event)
                 else:
                     writing.add(event.text)
+        except (StoppedError, StoreError, *SLACK_FAILURES):
+            raise
         except MetaflowbotError as error:
             return _line(str(error))
-        except (StoppedError, *SLACK_FAILURES):
-            raise
         except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
             return _line(unexpected(f"answering {task.item.key}"))
         return _line(unexpected(f"answering {task.item.key}: no answer came"))

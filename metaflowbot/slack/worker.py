@@ -110,7 +110,7 @@ class Workers:
         """What went wrong with the item, '' for nothing."""
         try:
             self._work(item)
-        except SLACK_FAILURES as error:
+        except (StoreError, *SLACK_FAILURES) as error:
             _log.warning("attempt %d at %s: %s", item.attempts, item.key, why(error))
             return why(error)
         except Exception as error:  # noqa: BLE001 - the thread's entry point: it must go on
