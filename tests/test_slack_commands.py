@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from metaflowbot.domain import Hit
+from metaflowbot.domain import Answer, Hit
+from metaflowbot.errors import StoreError
 from metaflowbot.slack.commands import (
     ASK_ABOUT,
     FORGET_ACTION,
@@ -124,6 +125,19 @@ def test_an_answer_to_a_command_fails_in_one_kind_line(live: World) -> None:
     live.bot.does = fail
     command(live, "ask how?")
     private(live, "Something went wrong on my side")
+
+
+def test_an_answer_to_a_command_that_the_database_did_not_take_is_tried_again(live: World) -> None:
+    failures = [StoreError("the database does not answer")]
+
+    def fail_once(answer: Answer) -> Answer:
+        if failures:
+            raise failures.pop()
+        return answer
+
+    live.bot.does = fail_once
+    command(live, "ask how?")
+    private(live, "You asked: how?")
 
 
 def test_escalating_hands_on_the_latest_question_of_the_channel(live: World) -> None:

@@ -12,7 +12,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.webhook import WebhookClient
 
 from metaflowbot.domain import Answer, Hit, Question
-from metaflowbot.errors import MetaflowbotError
+from metaflowbot.errors import MetaflowbotError, StoreError
 from metaflowbot.slack.actions import spoken
 from metaflowbot.slack.attachments import described
 from metaflowbot.slack.clients import refusal
@@ -134,6 +134,8 @@ def _answered(desk: Desk, item: InboxItem, metaflow: str) -> Message | str:
         answer = desk.store.answer_to(asking) if item.attempts > 1 else None
         if answer is None:
             answer, thread = _new_answer(desk, given, asking)
+    except StoreError:
+        raise  # it is tried again
     except MetaflowbotError as error:
         return str(error)
     except Exception:  # noqa: BLE001 - the entry point: whatever happens, the person is told
