@@ -110,7 +110,7 @@ class Answerer:
     def warm(self) -> None:
         """Load what the first questions would otherwise all load at once, each for itself.
 
-        That takes about a second. Raises SourceError where Metaflow is not installed.
+        That takes about a second. Raises what a question then would.
         """
         self.judge.declines(Question("What is Metaflow?"))
 

@@ -359,7 +359,8 @@ class Bot:
             try:
                 if served is None or self._active() != served.retriever.generation.id:
                     loaded = self._load()
-                    loaded.warm()
+                    with suppress(MetaflowbotError):  # the first question says it
+                        loaded.warm()
                     self._answerer = loaded
             except IndexUnavailableError:
                 # A generation that can't be read never replaces one that answers.

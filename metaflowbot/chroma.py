@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -127,8 +127,7 @@ class EmbeddedChroma:
             raise FileNotFoundError(folder)
         if os.access(folder, os.W_OK):
             return Collection(self._client(folder), _NAME)
-        copy = TemporaryDirectory(prefix="metaflowbot-", ignore_cleanup_errors=True)
-        _copy(folder, Path(copy.name))
+        copy = _copy(folder)
         collection = Collection(self._client(Path(copy.name)), _NAME)
         weakref.finalize(collection, copy.cleanup)
         return collection
@@ -216,13 +215,21 @@ class ChromaServer:
             ) from None
 
 
-def _copy(folder: Path, to: Path) -> None:
-    """The files of a folder, of which the copies may be written to."""
-    for path in folder.rglob("*"):
-        copy = to / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file():
-            shutil.copyfile(path, copy)
+def _copy(folder: Path) -> TemporaryDirectory[str]:
+    """The files of a folder where they may be written to."""
+    try:
+        copy = TemporaryDirectory(prefix="metaflowbot-", ignore_cleanup_errors=True)
+        for path in folder.rglob("*"):
+            to = copy.name / path.relative_to(folder)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                shutil.copyfile(path, to)
+    except OSError as error:
+        raise IndexUnavailableError(
+            f"the index is read-only, and {gettempdir()} takes no copy of its vectors "
+            f"({error.strerror}): make room there, or name another folder as TMPDIR"
+        ) from None
+    return copy
 
 
 def _collection_name(generation: Path) -> str:

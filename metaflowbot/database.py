@@ -64,7 +64,7 @@ class Database:
 
         What is not `lasting` may be undone by a loss of power, though by nothing less: it costs no
         wait for the disk, and whoever does it again looks first at what was done. What is `urgent`
-        goes before the rest.
+        goes before the rest: Slack waits for it, or a lease runs out without it.
         """
         options = {"begin": "BEGIN IMMEDIATE", "synchronous": "FULL" if lasting else "NORMAL"}
         with (
@@ -133,7 +133,11 @@ def _engine(given: str) -> sa.Engine:
                 url,
                 hide_parameters=True,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": _BUSY_SECONDS},
+                connect_args={
+                    "connect_timeout": _BUSY_SECONDS,
+                    # A server that is cut off says nothing: without this it is waited for 15 min.
+                    "tcp_user_timeout": 1000 * _BUSY_SECONDS,
+                },
             )
         case "sqlite" if url.database and url.database != ":memory:":
             return _sqlite_engine(url, Path(url.database))

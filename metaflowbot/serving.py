@@ -161,8 +161,8 @@ def _prepare(parts: bootstrap.Parts) -> None:
     except MetaflowbotError as error:
         say(f"not ready: {error}", logging.WARNING)
         return
-    # What is loaded now stays: without this the collector walks all of it again and again, and
-    # nothing else runs for a third of a second.
+    # What is loaded now, libraries above all, stays: without this the collector walks all of it
+    # again and again, and nothing else runs for a third of a second.
     gc.collect()
     gc.freeze()
     say(f"ready: index {parts.bot.generation()}")

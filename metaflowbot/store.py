@@ -166,7 +166,7 @@ class Store:
     def rate(self, feedback: Feedback) -> None:
         """Keep a verdict, in place of that person's earlier one; NotFoundError: no such answer."""
         missing = f"there is no answer {feedback.answer_id!r}"
-        with self._database.writing(missing) as connection:
+        with self._database.writing(missing, urgent=True) as connection:
             asked = sa.select(ANSWERS.c.person).where(ANSWERS.c.id == feedback.answer_id)
             row = {
                 **asdict(feedback),
@@ -187,7 +187,7 @@ class Store:
 
     def unrate(self, feedback: Feedback) -> None:
         """Take this verdict of that person back; another one of theirs stays."""
-        with self._database.writing() as connection:
+        with self._database.writing(urgent=True) as connection:
             same = (
                 (FEEDBACK.c.answer_id == feedback.answer_id)
                 & (FEEDBACK.c.person == salted(connection, feedback.person))
@@ -307,7 +307,7 @@ class Store:
 
     def renew(self, key: str, lease_seconds: float) -> None:
         """Keep a claimed item for that long from now on."""
-        self._change(key, due_at=_now() + timedelta(seconds=lease_seconds))
+        self._change(key, urgent=True, due_at=_now() + timedelta(seconds=lease_seconds))
 
     def complete(self, key: str) -> None:
         """The item is done: its key stays, so it is never taken twice; its content goes."""
@@ -352,8 +352,8 @@ class Store:
         with self._database.writing() as connection:
             return connection.execute(again).rowcount
 
-    def _change(self, key: str, **values: object) -> None:
-        with self._database.writing(lasting=False) as connection:
+    def _change(self, key: str, *, urgent: bool = False, **values: object) -> None:
+        with self._database.writing(lasting=False, urgent=urgent) as connection:
             connection.execute(sa.update(INBOX).where(INBOX.c.key == key).values(**values))
 
 

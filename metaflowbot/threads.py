@@ -170,7 +170,7 @@ class Threads:
 
     def changed(self, channel: str, thread: str) -> None:
         """Note that the thread with the message at `thread` (a ts) is to be read again."""
-        with self._database.writing() as connection:
+        with self._database.writing(urgent=True) as connection:
             _note_change(connection, channel, thread)
 
     def changes(self) -> tuple[Change, ...]:

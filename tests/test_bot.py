@@ -20,6 +20,7 @@ from metaflowbot.errors import (
     StoreError,
 )
 from metaflowbot.index import Index
+from metaflowbot.judgement import installed
 from metaflowbot.retrieve import Retriever
 from metaflowbot.store import Asking, Store
 from tests.conftest import WordEmbedding
@@ -244,6 +245,12 @@ def test_many_threads_ask_while_the_index_changes(desk: Desk) -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def test_what_questions_need_is_loaded_with_the_index(desk: Desk) -> None:
+    installed.cache_clear()
+    desk.bot.generation()
+    assert installed.cache_info().currsize == 1
 
 
 def test_nobody_waits_while_another_thread_loads_the_next_generation(desk: Desk) -> None:

@@ -36,6 +36,8 @@ _NOT_TAKEN_IN = (
     "I can't take in your question just now. Slack gives it to me again in a minute, and in five: "
     "if I have not answered by then, please ask again."
 )
+# What is not acknowledged by then Slack sends again.
+_SLACK_WAITS_SECONDS = 3.0
 _log = logging.getLogger(__name__)
 
 
@@ -85,17 +87,20 @@ class _Taken:
         """Whether a message is new; who comes with the same one meanwhile waits for the outcome.
 
         It counts as taken once the block ends without an error, and no sooner: what is not stored
-        must not be acknowledged.
+        must not be acknowledged. Nobody waits for longer than Slack does: then both store it, which
+        the database does once.
         """
         with self._lock:
             turn = self._in_hand.setdefault(key, threading.Lock())
+        is_my_turn = turn.acquire(timeout=_SLACK_WAITS_SECONDS)
         try:
-            with turn:
-                is_new = key not in self._keys
-                yield is_new
-                if is_new:
-                    self._add(key)
+            is_new = key not in self._keys
+            yield is_new
+            if is_new:
+                self._add(key)
         finally:
+            if is_my_turn:
+                turn.release()
             with self._lock:
                 self._in_hand.pop(key, None)
 

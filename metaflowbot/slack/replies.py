@@ -127,7 +127,7 @@ class Replies:
         self._metaflow = metaflow
 
     def __call__(self, item: InboxItem) -> None:
-        """Answer one item; raise one of SLACK_FAILURES when it is to be tried again."""
+        """Answer one item; raise StoreError or one of SLACK_FAILURES to try it again."""
         asked = Asked.of(item)
         self._signs.settle(asked.place)
         try:

@@ -111,8 +111,9 @@ class Workers:
         try:
             self._work(item)
         except (StoreError, *SLACK_FAILURES) as error:
-            _log.warning("attempt %d at %s: %s", item.attempts, item.key, why(error))
-            return why(error)
+            reason = str(error) if isinstance(error, StoreError) else why(error)
+            _log.warning("attempt %d at %s: %s", item.attempts, item.key, reason)
+            return reason
         except Exception as error:  # noqa: BLE001 - the thread's entry point: it must go on
             _log.exception("attempt %d at %s failed", item.attempts, item.key)
             return type(error).__name__

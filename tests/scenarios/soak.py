@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 from metaflowbot.embedding import MiniLM
+from metaflowbot.errors import MetaflowbotError
 from metaflowbot.index import Index
 from metaflowbot.slack.rendering import FEEDBACK_ACTION
 from tests.process import Footprint
@@ -131,12 +132,14 @@ def run(place: Site, fleet: Fleet, deeds: int) -> dict[str, Any]:
     done: Counter[str] = Counter()
     people = [Person(place, fleet, n, done) for n in range(_AT_ONCE)]
     failed: list[str] = []
+    indexes: list[str] = []
     looks: list[Footprint] = []
     started = time.monotonic()
     for half in (1, 2):
         last = deeds * half // 2
         crowd = [threading.Thread(target=_live, args=(each, done, last, failed)) for each in people]
-        crowd.append(threading.Thread(target=_renew, args=(place.home, done, last, failed)))
+        renewing = (place.home, done, last, failed, indexes)
+        crowd.append(threading.Thread(target=_renew, args=renewing))
         for thread in crowd:
             thread.start()
         for thread in crowd:
@@ -146,6 +149,7 @@ def run(place: Site, fleet: Fleet, deeds: int) -> dict[str, Any]:
     return {
         "deeds": done.total(),
         "seconds": round(time.monotonic() - started),
+        "indexes": len(indexes),
         "failed": failed[:5],
         "middle": middle,
         "end": end,
@@ -165,15 +169,19 @@ def _live(person: Person, done: Counter[str], until_done: int, failed: list[str]
             failed.append(f"{type(error).__name__}: {error}")
 
 
-def _renew(home: Path, done: Counter[str], until_done: int, failed: list[str]) -> None:
+def _renew(
+    home: Path, done: Counter[str], until_done: int, failed: list[str], indexes: list[str]
+) -> None:
     """Another index every so many deeds, as ingests bring them."""
     embedding, due = MiniLM(home / "cache"), done.total()
     while done.total() < until_done and not failed:
-        if done.total() >= due:
-            index = Index(home)
-            publish(home, embedding)
-            index.prune()
-            due += _DEEDS_AN_INDEX
+        try:
+            if done.total() >= due:
+                indexes.append(publish(home, embedding).id)
+                Index(home).prune()
+                due += _DEEDS_AN_INDEX
+        except (MetaflowbotError, OSError) as error:
+            failed.append(f"{type(error).__name__}: {error}")
         time.sleep(0.5)
 
 
