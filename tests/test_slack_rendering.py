@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metaflowbot.domain import Answer, Citation
@@ -191,13 +191,12 @@ def test_a_fence_that_fits_no_message_is_closed_and_opened_again() -> None:
     assert lines == [f"x = {n}" for n in range(300)]
 
 
-@given(st.text("ab `~\n", max_size=300), st.integers(20, 60))
-@settings(deadline=None, max_examples=150)
-def test_no_piece_is_ever_longer_than_the_limit_unless_its_fence_alone_is(
-    text: str, limit: int
-) -> None:
-    longest_fence = max((len(run) for run in re.findall(r"^[ ]*[`~]+.*", text, re.M)), default=0)
-    assert all(len(piece) <= max(limit, 2 * longest_fence + 3) for piece in split(text, limit))
+@given(st.text("ab `~|-\n", max_size=400), st.integers(20, 60))
+@example("```" + 80 * "a" + "\nb", 40)
+@example("| a |\n|---|\n" + 20 * "| b |\n", 20)
+@settings(deadline=None, max_examples=300)
+def test_no_piece_is_ever_longer_than_the_limit(text: str, limit: int) -> None:
+    assert all(len(piece) <= limit for piece in split(text, limit))
 
 
 def test_empty_text_gives_no_piece() -> None:

@@ -138,15 +138,16 @@ def _blocks(markdown: str) -> list[str]:
 def _fit(block: str, limit: int) -> list[str]:
     if len(block) <= limit:
         return [block]
-    if head := _TABLE.match(block):
-        rows = _cut(block[head.end() :], max(limit - len(head[0]), limit // 2))
-        return [head[0] + part for part in rows]
+    # What each piece would repeat must leave room for the rest.
+    head = _TABLE.match(block)
+    if head and len(head[0]) <= limit // 2:
+        return [head[0] + part for part in _cut(block[head.end() :], limit - len(head[0]))]
     opening = _FENCE.match(block)
-    if not opening:
-        return _cut(block, limit)
     first, _, body = block.partition("\n")
+    room = limit - len(first) - len(opening[0]) - 2 if opening else 0
+    if not opening or room < limit // 2:
+        return _cut(block, limit)
     body = body.rstrip().removesuffix(opening[1]).rstrip()
-    room = limit - len(first) - len(opening[0]) - 2
     return [f"{first}\n{part}\n{opening[0]}" for part in _cut(body, room)]
 
 
