@@ -168,6 +168,8 @@ def test_odd_messages_are_read_as_far_as_they_go(tmp_path: Path) -> None:
         message("4.0", "UC", "?", subtype="never_seen_before", thread_ts="1.0"),
         message("5.0", "USLACKBOT", "gone", subtype="tombstone", hidden=True, thread_ts="1.0"),
         {"type": "message", "text": "no ts at all"},
+        message("9" * 12, "UC", "beyond all calendars", thread_ts="1.0"),
+        message("6.0", "UC", "beyond all numbers?", thread_ts="9" * 400),
         "not even an object",
     ]
     first, last = answered()
@@ -175,7 +177,8 @@ def test_odd_messages_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     documents, omissions = read(folder)
     assert set(documents) == {"slack:ask/1.0"}
     assert "ask/2024-01-01.json, message 6: ts" in omissions
-    assert "ask/2024-01-01.json, message 7: it" in omissions
+    assert "ask/2024-01-01.json, message 7: ts" in omissions
+    assert "ask/2024-01-01.json, message 9: it" in omissions
 
 
 def test_of_two_messages_with_one_ts_the_later_one_counts(tmp_path: Path) -> None:

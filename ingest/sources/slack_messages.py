@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -57,12 +58,16 @@ class User(BaseModel):
         return frozenset(own) | (self.profile.names() if self.profile else frozenset())
 
 
+# Seconds since 1970, up to the year 5138.
+_TS = r"^[0-9]{1,11}(\.[0-9]+)?$"
+
+
 class SlackMessage(BaseModel):
     """A message as Slack sends it, down to what we use; everything but `ts` may be missing."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    ts: str = Field(pattern=r"^\d+(\.\d+)?$")
+    ts: str = Field(pattern=_TS)
     thread_ts: str | None = None
     user: str | None = None
     bot_id: str | None = None
@@ -78,7 +83,7 @@ class SlackMessage(BaseModel):
     @field_validator("thread_ts")
     @classmethod
     def _numeric(cls, value: str | None) -> str | None:
-        return value if value and value.replace(".", "", 1).isdigit() else None
+        return value if value and re.fullmatch(_TS, value) else None
 
     @property
     def root_ts(self) -> str:
