@@ -90,6 +90,17 @@ class ScriptedBot:
         self._store.save_answer(answer, asking)
         yield answer
 
+    def fail_once(self, error: Exception) -> None:
+        """The next answer ends in that error, and the one after it does not."""
+        failures = [error]
+
+        def does(answer: Answer) -> Answer:
+            if failures:
+                raise failures.pop()
+            return answer
+
+        self.does = does
+
     def rate(self, feedback: Feedback) -> None:
         self._store.rate(feedback)
 

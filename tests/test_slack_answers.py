@@ -299,14 +299,7 @@ def test_an_error_meant_for_people_is_told_in_its_own_line(live: World) -> None:
 
 
 def test_an_answer_that_the_database_did_not_take_is_tried_again(live: World) -> None:
-    failures = [StoreError("the database does not answer")]
-
-    def fail_once(answer: Answer) -> Answer:
-        if failures:
-            raise failures.pop()
-        return answer
-
-    live.bot.does = fail_once
+    live.bot.fail_once(StoreError("the database does not answer"))
     ts = live.ask("why?")
     assert "You asked: why? [1]." in shown(live.reply(ts))
     live.settle()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metaflowbot.domain import Answer, Hit
+from metaflowbot.domain import Hit
 from metaflowbot.errors import StoreError
 from metaflowbot.slack.commands import (
     ASK_ABOUT,
@@ -128,14 +128,7 @@ def test_an_answer_to_a_command_fails_in_one_kind_line(live: World) -> None:
 
 
 def test_an_answer_to_a_command_that_the_database_did_not_take_is_tried_again(live: World) -> None:
-    failures = [StoreError("the database does not answer")]
-
-    def fail_once(answer: Answer) -> Answer:
-        if failures:
-            raise failures.pop()
-        return answer
-
-    live.bot.does = fail_once
+    live.bot.fail_once(StoreError("the database does not answer"))
     command(live, "ask how?")
     private(live, "You asked: how?")
 
