@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,8 +89,15 @@ def test_a_private_answer_links_the_thread_that_answered_it_and_can_be_rated(liv
 def test_an_answer_that_comes_after_its_address_ran_out_comes_as_a_direct_message(
     live: World,
 ) -> None:
-    live.bot.before_piece = lambda n: live.slack.advance(1801)
+    told = threading.Event()  # a clock that jumps before it would make the acknowledgement late
+
+    def late(n: int) -> None:
+        assert told.wait(40)
+        live.slack.advance(1801)
+
+    live.bot.before_piece = late
     command(live, "ask how?")
+    told.set()
     dm = live.slack.open_dm(live.ann)
     (message,) = until(lambda: live.slack.messages(dm))
     assert "You asked: how? [1]." in shown(message)
