@@ -14,7 +14,7 @@ up: $(VENV)/.installed
 	$(BIN)/metaflowbot up
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

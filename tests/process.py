@@ -93,7 +93,9 @@ class Process:
         return re.findall(r"ask at (http://[^/]+)/", self.line("ask at "))[0]
 
     def client(self, **headers: str) -> httpx.Client:
-        return httpx.Client(base_url=self.address, timeout=30, trust_env=False, headers=headers)
+        return httpx.Client(
+            base_url=self.address, timeout=SECONDS, trust_env=False, headers=headers
+        )
 
     @property
     def footprint(self) -> Footprint:

@@ -259,14 +259,14 @@ def test_nobody_waits_while_another_thread_loads_the_next_generation(desk: Desk)
 
     def slowly() -> Answerer:
         loading.set()
-        assert loaded.wait(10)
+        assert loaded.wait(40)
         return load()
 
     desk.bot._load = slowly
     after = desk.publish()
     switching = threading.Thread(target=desk.bot.generation)
     switching.start()
-    assert loading.wait(10)
+    assert loading.wait(40)
     assert desk.bot.ask(Question(RETRY), CLI).generation == before
     loaded.set()
     switching.join()

@@ -34,9 +34,9 @@ def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: Wo
 
     def work(item: InboxItem) -> None:
         taken.append(item.key)
-        answered.wait(1.0)
+        answered.wait(4.0)
 
-    pools = [Workers(world.store, work, lease_seconds=0.4) for _ in range(2)]
+    pools = [Workers(world.store, work, lease_seconds=2.0) for _ in range(2)]
     world.store.receive("T/C/1", "question", {})
     for pool in pools:
         pool.start()
@@ -88,7 +88,7 @@ def test_the_second_event_of_a_message_is_acknowledged_only_once_the_message_is_
     def fail_once(*arguments: Any, **named: Any) -> bool:
         if too_soon:
             return receive(*arguments, **named)
-        assert both_came.wait(10)
+        assert both_came.wait(40)
         # Whoever acknowledges too soon does it at once.
         over = time.monotonic() + 0.5
         while time.monotonic() < over and not any(acknowledged(world)):
@@ -114,7 +114,7 @@ def test_both_events_of_a_message_are_stored_with_one_write(
 
     def count(key: str, *arguments: Any, **named: Any) -> bool:
         received.append(key)
-        assert both_came.wait(10)
+        assert both_came.wait(40)
         return receive(key, *arguments, **named)
 
     monkeypatch.setattr(world.store, "receive", count)
@@ -139,7 +139,7 @@ def test_an_item_that_was_in_hand_when_workers_died_makes_way_for_longer_each_ti
         world.store.claim(0)
     workers = Workers(world.store, work, LEASE.total_seconds())
     workers.start()
-    assert busy.wait(5)
+    assert busy.wait(40)
     with sqlite3.connect(world.store._database._engine.url.database or "") as database:
         ((due,),) = database.execute("SELECT due_at FROM inbox")
     workers.stop(seconds=0.1)
@@ -157,7 +157,7 @@ def test_what_is_in_hand_when_a_process_stops_is_handed_back_at_once(world: Worl
     workers = Workers(world.store, work, lease_seconds=600)
     world.store.receive("k", "question", {})
     workers.start()
-    assert busy.wait(5)
+    assert busy.wait(40)
     workers.stop(seconds=0.1)
     again = until(lambda: world.store.claim(60))
     assert (again.key, again.attempts) == ("k", 2)

@@ -96,13 +96,13 @@ def test_an_event_that_is_acknowledged_too_late_is_sent_again(scene: Scene) -> N
     @app.middleware
     def wait(next: Callable[[], None]) -> None:  # noqa: A002
         came.set()
-        free.wait(5)
+        free.wait(40)
         next()
 
     app.event("message")(lambda: None)
     with scene.by_http(app):
         scene.slack.say(scene.channel, scene.alice, "hello")
-        came.wait(5)
+        came.wait(40)
         scene.slack.advance(3)
         scene.slack.wait_for(lambda: scene.slack.deliveries)
         free.set()

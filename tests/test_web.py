@@ -331,7 +331,7 @@ def test_the_bot_stops_when_the_reader_leaves_the_stream(client, desk):
         pieces = stream.iter_text()
         while "and so on" not in next(pieces):
             pass
-    assert desk.left.wait(5)
+    assert desk.left.wait(40)
 
 
 def test_a_question_the_bot_refuses_is_the_callers_mistake_streamed_or_not(client):
