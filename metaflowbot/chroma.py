@@ -11,7 +11,14 @@ import shutil
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
@@ -26,6 +33,7 @@ from metaflowbot.settings import Settings
 
 _BATCH = 2000
 _NAME = "passages"
+_COPIES = "metaflowbot-vectors-"
 
 
 class Collection:
@@ -127,9 +135,10 @@ class EmbeddedChroma:
             raise FileNotFoundError(folder)
         if os.access(folder, os.W_OK):
             return Collection(self._client(folder), _NAME)
-        copy = _copy(folder)
-        collection = Collection(self._client(Path(copy.name)), _NAME)
-        weakref.finalize(collection, copy.cleanup)
+        copied = ExitStack()
+        copy = copied.enter_context(_copied(folder))
+        collection = Collection(self._client(copy), _NAME)
+        weakref.finalize(collection, copied.close)
         return collection
 
     def holds(self, generation: Path) -> bool:
@@ -215,21 +224,43 @@ class ChromaServer:
             ) from None
 
 
-def _copy(folder: Path) -> TemporaryDirectory[str]:
-    """The files of a folder where they may be written to."""
-    try:
-        copy = TemporaryDirectory(prefix="metaflowbot-", ignore_cleanup_errors=True)
-        for path in folder.rglob("*"):
-            to = copy.name / path.relative_to(folder)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                shutil.copyfile(path, to)
-    except OSError as error:
-        raise IndexUnavailableError(
-            f"the index is read-only, and {gettempdir()} takes no copy of its vectors "
-            f"({error.strerror}): make room there, or name another folder as TMPDIR"
-        ) from None
-    return copy
+@contextmanager
+def _copied(folder: Path) -> Iterator[Path]:
+    """The files of a folder where they may be written to; locked, and gone at the end."""
+    import fcntl  # not on Windows, where an index is served from where it is
+
+    with ExitStack() as stack:
+        try:
+            _remove_abandoned()
+            held = TemporaryDirectory(prefix=_COPIES, ignore_cleanup_errors=True)
+            copy = Path(stack.enter_context(held))
+            handle = os.open(copy, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            for path in folder.rglob("*"):  # not copytree: folders would stay read-only
+                to = copy / path.relative_to(folder)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_file():
+                    shutil.copyfile(path, to)
+        except OSError as error:
+            raise IndexUnavailableError(
+                f"the index is read-only, and {gettempdir()} takes no copy of its vectors "
+                f"({error.strerror or error}): make room there, or name another folder as TMPDIR"
+            ) from None
+        yield copy
+
+
+def _remove_abandoned() -> None:
+    """Remove the copies of processes that were killed: nobody holds their locks."""
+    import fcntl
+
+    for copy in Path(gettempdir()).glob(f"{_COPIES}*"):
+        with suppress(OSError), ExitStack() as stack:
+            handle = os.open(copy, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if any(copy.iterdir()):  # else somebody is about to lock it
+                shutil.rmtree(copy)
 
 
 def _collection_name(generation: Path) -> str:

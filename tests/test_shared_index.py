@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,32 @@ def test_a_read_only_index_is_served_from_a_copy_that_goes_with_it(shared: Path)
     del retriever
     gc.collect()
     assert list(copies.iterdir()) == []
+
+
+SERVING = """
+import sys, tempfile, time
+from pathlib import Path
+from metaflowbot.index import Index
+
+tempfile.tempdir = sys.argv[2]
+held = Index(Path(sys.argv[1])).load()
+print("loaded", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_copy_of_a_process_that_was_killed_goes_with_the_next_one_and_no_other_does(
+    shared: Path,
+) -> None:
+    copies = shared.parent / "copies"
+    command = [sys.executable, "-c", SERVING, str(shared), str(copies)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "loaded\n"
+        (abandoned,) = copies.iterdir()
+        mine = Index(shared).load()
+        assert abandoned in copies.iterdir()
+        other.kill()
+    theirs = Index(shared).load()
+    assert abandoned not in copies.iterdir()
+    assert len(list(copies.iterdir())) == len([mine, theirs])
