@@ -284,7 +284,7 @@ def _documents(connection: sa.Connection) -> frozenset[str]:
 
 
 def _hashed(person: str) -> str:
-    return hashlib.sha256(f"opted out: {person}".encode()).hexdigest()
+    return hashlib.sha256(f"opted out: {person}".encode(errors="replace")).hexdigest()
 
 
 def _keep_out(connection: sa.Connection, person: str) -> int:

@@ -305,6 +305,17 @@ def test_a_signed_payload_in_another_shape_is_refused_or_left(
 
 
 @only_once
+def test_halves_of_characters_in_a_payload_break_nothing(
+    world: World, http_service: SlackService, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = {"type": "app_home_opened", "tab": "home", "user": "U\ud800", "channel": "D\udc00"}
+    body = json.dumps({"type": "event_callback", "team_id": "T1", "event": event}).encode()
+    assert http_service.dispatch(body, signed(world.slack.signing_secret, body))[0] == 200
+    assert until(lambda: world.calls("views.publish"))[0].arguments["user_id"] == "U?"
+    assert "failed" not in caplog.text
+
+
+@only_once
 def test_an_answer_goes_to_slack_and_to_no_other_address(
     world: World, http_service: SlackService
 ) -> None:

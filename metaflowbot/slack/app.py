@@ -38,6 +38,7 @@ def build_app(desk: Desk, signs: Signs) -> App:
     storing fails Slack sends the event again.
     """
     app = _bare_app(desk)
+    app.use(_whole_characters)
     app.use(_answers_go_to(desk.settings.slack_api_url))
     live.listen(app, desk.settings, desk.identity, desk.clients.hasty, desk.store.threads)
     questions.listen(app, desk, signs)
@@ -77,6 +78,25 @@ def _bare_app(desk: Desk) -> App:
         process_before_response=True,
         raise_error_for_unhandled_request=True,
     )
+
+
+def _whole_characters(body: dict[str, Any], next: Callable[[], BoltResponse]) -> BoltResponse:  # noqa: A002
+    """Put '?' for halves of characters, which JSON can name, and no database, hash or URL takes."""
+    whole = _whole(body)
+    body.clear()
+    body.update(whole)
+    return next()
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case list():
+            return [_whole(each) for each in value]
+        case dict():
+            return {_whole(key): _whole(each) for key, each in value.items()}
+    return value
 
 
 def _answers_go_to(api_url: str) -> Callable[..., BoltResponse]:
