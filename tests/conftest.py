@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,11 @@ class Ended:
     def complaint(self) -> str:
         """The last line on stderr, after what was said of the progress."""
         return self.err.rstrip().split("\n")[-1]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """More than there are cores: half of the tests wait for a process, a browser or a timeout."""
+    return min(2 * (os.cpu_count() or 1), 16)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

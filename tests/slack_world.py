@@ -9,12 +9,10 @@ import hashlib
 import hmac
 import itertools
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ from metaflowbot.manifest import Manifest, SourceCount
 from metaflowbot.settings import Settings
 from metaflowbot.slack.service import SlackService
 from metaflowbot.store import Asking, Store
+from tests.loopback import Reply, Request, serving
 from tests.slack_double import SlackDouble
 
 PAGE = Passage("docs/a.md#0", "docs/a.md", "metaflow-docs", "A page", (), "https://docs.io/a", "…")
@@ -305,30 +304,12 @@ def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
 def endpoint(service: SlackService) -> Iterator[str]:
     """The service behind a real HTTP server, as the web application mounts it."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, headers, said = service.dispatch(body, dict(self.headers.items()))
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(said)
+    def dispatch(request: Request) -> Reply:
+        status, headers, said = service.dispatch(request.body, request.headers)
+        return Reply(status, said, headers)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        request_queue_size = 512
-        daemon_threads = True
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/slack/events"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(dispatch) as url:
+        yield f"{url}/slack/events"
 
 
 @contextmanager

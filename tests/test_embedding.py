@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,7 @@ from metaflowbot.errors import (
     SettingsError,
 )
 from metaflowbot.settings import Settings
+from tests.loopback import Reply, serving
 from tests.openai_double import OpenAIDouble
 
 pytest_plugins = ["tests.prebuilt"]
@@ -195,27 +194,12 @@ def test_a_server_that_is_not_there_says_which_setting_to_check() -> None:
     "body", [b"<html>hello</html>", b'{"data": null}', b"{}", b"[]", b'{"data']
 )
 def test_a_server_that_speaks_something_else_says_which_setting_to_check(body: bytes) -> None:
-    class Page(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(200)
-            self.send_header(
-                "Content-Type", "text/html" if body[:1] == b"<" else "application/json"
-            )
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
-    with OpenAIDouble() as server, ThreadingHTTPServer(("127.0.0.1", 0), Page) as pages:
-        server.url = f"http://127.0.0.1:{pages.server_address[1]}/v1"
-        threading.Thread(target=pages.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            with pytest.raises(ModelBrokenError, match="OPENAI_BASE_URL"):
-                over_loopback(server).embed_query("retry")
-        finally:
-            pages.shutdown()
+    kind = "text/html" if body[:1] == b"<" else "application/json"
+    page = Reply(200, body, {"Content-Type": kind})
+    with OpenAIDouble() as server, serving(lambda _: page) as url:
+        server.url = f"{url}/v1"
+        with pytest.raises(ModelBrokenError, match="OPENAI_BASE_URL"):
+            over_loopback(server).embed_query("retry")
 
 
 # The choice

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from ingest.sources import NotSetUpError, Omission
 from ingest.sources.labs import LabsSource, parse_page
 from metaflowbot.domain import Document
 from metaflowbot.errors import SourceError
+from tests.loopback import Reply, Request, serving
 
 CORPUS = Path(__file__).parent / "corpus" / "labs"
 FULL = (CORPUS / "full" / "llms-full.txt").read_text(encoding="utf-8")
@@ -65,35 +64,19 @@ def served(pages: dict[str, str | bytes | int]) -> Iterator[tuple[str, list[str]
     """
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(f"{self.headers['Host']} {self.path}")
-            page = pages.get(self.path, 404)
-            is_redirect = isinstance(page, str) and page.startswith("-> ")
-            self.send_response(page if isinstance(page, int) else 302 if is_redirect else 200)
-            if isinstance(page, str) and is_redirect:
-                self.send_header("Location", page.removeprefix("-> "))
-            body = (
-                b"" if isinstance(page, int) else page.encode() if isinstance(page, str) else page
-            )
-            kind = "text/html" if body.startswith(b"<!doctype") else "text/plain"
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def respond(request: Request) -> Reply:
+        asked.append(f"{request.headers['host']} {request.path}")
+        page = pages.get(request.path, 404)
+        if isinstance(page, int):
+            return Reply(page)
+        if isinstance(page, str) and page.startswith("-> "):
+            return Reply(302, headers={"Location": page.removeprefix("-> ")})
+        body = page.encode() if isinstance(page, str) else page
+        kind = "text/html" if body.startswith(b"<!doctype") else "text/plain"
+        return Reply(200, body, {"Content-Type": kind})
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(respond) as url:
+        yield url, asked
 
 
 # --- llms-full.txt and llms.txt in a folder

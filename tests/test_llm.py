@@ -6,10 +6,8 @@ import hashlib
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -27,6 +25,7 @@ from metaflowbot.errors import (
     SettingsError,
 )
 from metaflowbot.settings import Settings
+from tests.loopback import Reply, Request, serving
 from tests.openai_double import OpenAIDouble, cited_answer, embed
 
 QUESTION = [Turn("user", "How do I branch?")]
@@ -117,28 +116,20 @@ def test_the_model_server_is_told_to_which_request_a_call_belongs(server: OpenAI
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_server_that_sends_elsewhere_is_not_followed(status: int) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(status)
-            self.send_header("Location", elsewhere.url + "/chat/completions")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def redirect(_: Request) -> Reply:
+        return Reply(status, headers={"Location": elsewhere.url + "/chat/completions"})
 
-        def log_message(self, *_: object) -> None: ...
-
-    with OpenAIDouble() as elsewhere, ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with OpenAIDouble() as elsewhere, serving(redirect) as url:
         model = llm.connect(
             Settings(
                 chat_model="openai:gpt-5-mini",
                 openai_api_key=SecretStr(elsewhere.key),
-                openai_base_url=f"http://127.0.0.1:{server.server_port}",
+                openai_base_url=url,
             )
         )
         assert model is not None
         with pytest.raises(ModelError, match=str(status)):
             answer_of(model)
-        server.shutdown()
         assert elsewhere.requests == []
 
 

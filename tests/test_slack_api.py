@@ -6,13 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from metaflowbot.domain import Document
 from metaflowbot.errors import SettingsError, SourceError
 from metaflowbot.settings import Settings, SlackSource, Sources, load
 from metaflowbot.threads import Change
+from tests.loopback import Reply, Request, serving
 from tests.slack_double import SlackDouble
 from tests.slack_double.people import described
 from tests.slack_double.workspace import Channel, User
@@ -141,29 +140,17 @@ def exported(slack: SlackDouble, folder: Path) -> Path:
 def without_cursors(upstream: str) -> Iterator[str]:
     """A Slack that says that there are more pages, and never where the next one begins."""
 
-    class Relay(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            url = upstream + self.path.removeprefix("/api/")
-            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            named = {name: self.headers[name] for name in ("Authorization", "Content-Type")}
-            with urllib.request.urlopen(urllib.request.Request(url, body, named)) as answer:
-                page = json.load(answer)
-            page["response_metadata"] = {"next_cursor": ""}
-            data = json.dumps(page).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def relay(request: Request) -> Reply:
+        url = upstream + request.path.removeprefix("/api/")
+        named = {name: request.headers[name] for name in ("authorization", "content-type")}
+        passed_on = urllib.request.Request(url, request.body, named)
+        with urllib.request.urlopen(passed_on) as answer:
+            page = json.load(answer)
+        page["response_metadata"] = {"next_cursor": ""}
+        return Reply(200, json.dumps(page).encode(), {"Content-Type": "application/json"})
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/api/"
-    server.shutdown()
-    server.server_close()
+    with serving(relay) as url:
+        yield f"{url}/api/"
 
 
 # The same documents
