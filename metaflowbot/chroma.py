@@ -234,7 +234,7 @@ def _copied(folder: Path) -> Iterator[Path]:
             _remove_abandoned()
             held = TemporaryDirectory(prefix=_COPIES, ignore_cleanup_errors=True)
             copy = Path(stack.enter_context(held))
-            handle = os.open(copy, os.O_RDONLY)
+            handle = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX)
             for path in folder.rglob("*"):  # not copytree: folders would stay read-only
@@ -256,7 +256,7 @@ def _remove_abandoned() -> None:
 
     for copy in Path(gettempdir()).glob(f"{_COPIES}*"):
         with suppress(OSError), ExitStack() as stack:
-            handle = os.open(copy, os.O_RDONLY)
+            handle = os.open(copy, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if any(copy.iterdir()):  # else somebody is about to lock it
