@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ from metaflowbot.store import InboxItem, Store
 _AT_ONCE = 10
 # The kinds of items that a person waits for, and whose handlers say so when they are given up on.
 _AWAITED = ("question", "private")
+_CLOSE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -146,11 +148,13 @@ def _close(client: SocketModeClient) -> None:
     """Close the socket, also where it has only just been opened.
 
     The client's thread takes back what it was told of its end if it begins to listen just then, and
-    its `close` waits for that thread: so it is told again until it has heard.
+    its `close` waits for that thread: so it is told again until it has heard, for a while. What is
+    in hand must be handed back in any case.
     """
     closing = threading.Thread(target=client.close, name="socket-close", daemon=True)
     closing.start()
-    while closing.is_alive():
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    while closing.is_alive() and time.monotonic() < deadline:
         client.current_session_state.terminated = True
         closing.join(0.1)
 
