@@ -5,11 +5,13 @@ A module that wants them says `pytest_plugins = ["tests.chroma_server"]`.
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,7 @@ from metaflowbot.settings import Settings
 def chroma_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a throw-away Chroma server on loopback."""
     folder = tmp_path_factory.mktemp("chroma-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = _free_port()
     program = Path(sys.executable).with_name("chroma")
     words = [program, "run", "--path", folder, "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("wb") as log:
@@ -34,8 +35,16 @@ def chroma_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         _wait(server, port, folder / "log")
         yield port
     finally:
-        server.terminate()
-        server.wait(10)
+        server.kill()
+        server.wait()
+
+
+def _free_port() -> int:
+    """One that the system gives to nobody who asks for any, so it stays free until it is used."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is free")
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

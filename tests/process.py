@@ -74,13 +74,13 @@ class Process:
     def said(self) -> str:
         return "\n".join(self.lines)
 
-    def until(self, condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-        """The first truthy value of the condition, while the process lives."""
-        deadline = time.monotonic() + seconds
+    def until(self, condition: Callable[[], Any], pause: float = 0.02) -> Any:
+        """The first truthy value of the condition, while the process lives; `pause` in seconds."""
+        deadline = time.monotonic() + SECONDS
         while not (value := condition()):
             assert self._process.poll() is None, f"it ended:\n{self.said}"
             assert time.monotonic() < deadline, f"not in time:\n{self.said}"
-            time.sleep(0.02)
+            time.sleep(pause)
         return value
 
     def line(self, part: str) -> str:

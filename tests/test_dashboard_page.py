@@ -42,6 +42,7 @@ _FIELDS_FIT = """[...document.querySelectorAll("form :is(input, select, textarea
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        expect.set_options(timeout=40_000)  # ms, for machines that are busy
         yield browser
         browser.close()
 
@@ -66,7 +67,7 @@ def page(chromium: Browser, desk: World, request: pytest.FixtureRequest) -> Iter
     """Signed in, at a desk's and at a phone's width; whatever a script says ends the test."""
     context = chromium.new_context(viewport={"width": request.param, "height": 844})
     made = context.new_page()
-    made.set_default_timeout(8000)
+    made.set_default_timeout(40_000)
     made.on("dialog", lambda dialog: pytest.fail(dialog.message))
     made.goto(f"{desk.address}/dashboard")
     made.get_by_label("The API token of this server").fill(TOKEN)

@@ -229,8 +229,8 @@ def test_silence_ends_with_a_timeout_before_and_within_the_answer(
 def test_keep_alive_comments_do_not_hold_an_answer_open_for_ever(server: OpenAIDouble) -> None:
     server.only_comments()
 
-    with pytest.raises(ModelTimeoutError, match=r"not complete after 1\.2 s"):
-        answer_of(model_at(server, timeout=0.3))
+    with pytest.raises(ModelTimeoutError, match="not complete after 4 s"):
+        answer_of(model_at(server, timeout=1))
 
 
 def test_a_cut_stream_is_an_error_after_the_pieces_that_came(server: OpenAIDouble) -> None:

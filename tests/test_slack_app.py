@@ -34,9 +34,9 @@ def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: Wo
 
     def work(item: InboxItem) -> None:
         taken.append(item.key)
-        answered.wait(4.0)
+        answered.wait(8.0)
 
-    pools = [Workers(world.store, work, lease_seconds=2.0) for _ in range(2)]
+    pools = [Workers(world.store, work, lease_seconds=4.0) for _ in range(2)]
     world.store.receive("T/C/1", "question", {})
     for pool in pools:
         pool.start()
@@ -50,13 +50,15 @@ def test_a_question_that_takes_longer_than_its_lease_is_worked_on_once(world: Wo
 def test_a_person_whose_question_can_not_be_stored_is_told_and_answered_when_it_can(
     world: World, tmp_path: Path
 ) -> None:
-    world.slack.clock_scale = 0.05
+    world.slack.clock_scale = 0.5
     database = sqlite3.connect(tmp_path / "bot.db", isolation_level=None)
     with world.serving():
         database.execute("ALTER TABLE inbox RENAME TO hidden")
         ts = world.ask("why?")
         until(world.told)
         database.execute("ALTER TABLE hidden RENAME TO inbox")
+        until(lambda: sum(each.number == 1 for each in world.slack.deliveries) == 2)
+        world.slack.advance(60)  # until Slack sends both events for the third time
         world.reply(ts)
     database.close()
     assert len(world.told()) == 1

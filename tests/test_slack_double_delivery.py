@@ -143,6 +143,7 @@ def test_an_event_without_a_socket_arrives_as_a_retry(scene: Scene) -> None:
     with scene.by_socket(scene.app(events)):
         scene.slack.advance(1)
         scene.slack.wait_for(lambda: [e["event"]["text"] for e in events] == ["early"])
+        scene.wait_for_deliveries(2)
     assert [attempt.number for attempt in scene.slack.deliveries] == [0, 1]
 
 

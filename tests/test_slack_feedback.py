@@ -45,6 +45,7 @@ def test_a_bad_verdict_asks_for_the_reason_which_is_kept(live: World) -> None:
         assert live.slack.submit(modal["id"], live.ann, given).acknowledged
     assert verdicts(live) == [("answer-1", "down", "outdated: It is @pypi now.")]
     live.slack.react(live.channel, live.reply(ts)["ts"], live.ann, "-1")
+    until(lambda: "reaction_added" in {each.event_type for each in live.slack.deliveries})
     press(live, ts, "down")
     assert verdicts(live) == [("answer-1", "down", "outdated: It is @pypi now.")]
     press(live, ts, "up")

@@ -206,8 +206,10 @@ def test_of_all_who_press_claim_at_once_one_has_it(live: Scene) -> None:
     escalation = live.escalated()
     card = live.card()
     people = [live.max, live.mia] * 3
+    place = live.trenches, card["ts"], "trenches_claim"
+    presses = [live.slack.click_payload(*place, user) for user in people]
     with ThreadPoolExecutor(len(people)) as pool:
-        list(pool.map(lambda user: live.press("claim", user, card), people))
+        list(pool.map(live.slack.send_payload, presses))
     settled(live)
     history = live.store.escalations.get(escalation.id).history
     assert [step.state for step in history] == ["open", "claimed"]
@@ -322,6 +324,7 @@ def test_maintainers_are_reminded_under_the_card_once_for_each_time_that_went_by
     escalation = scene.escalated()
     with scene.serving(remind_hours=24) as service:
         card = scene.card()
+        settled(scene)  # who reminds before the card is noted finds none
         board = service._clock._board
         for hours in (1, 25, 26, 49):
             board.tick(datetime.now(UTC) + timedelta(hours=hours))

@@ -83,7 +83,7 @@ class Desk:
 
     def _talk_on(self):
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 40
             while time.monotonic() < deadline:
                 yield Delta("and so on ")
         except GeneratorExit:

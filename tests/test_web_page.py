@@ -59,7 +59,7 @@ class Writer(Desk):
         yield Progress("searching")
         yield Progress("reading", (Hit(1, 0.9, (PASSAGE,)),))
         yield Delta(text[:12])
-        self.may_go_on.wait(10)
+        self.may_go_on.wait(40)
         yield Delta(text[12:])
         yield Progress("checking")
         yield self._written(question.text, text)
@@ -84,6 +84,7 @@ class Writer(Desk):
 def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        expect.set_options(timeout=40_000)  # ms, for machines that are busy
         yield browser
         browser.close()
 
@@ -104,7 +105,7 @@ def address(bot):
 def opened(chromium, address, **options):
     context = chromium.new_context(**options)
     page = context.new_page()
-    page.set_default_timeout(5000)
+    page.set_default_timeout(40_000)
     page.goto(address)
     yield page
     context.close()

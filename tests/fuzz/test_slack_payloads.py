@@ -69,7 +69,7 @@ class Post:
 def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Post]:
     """A workspace in which everything has happened once."""
     home: Path = tmp_path_factory.mktemp("scene")
-    with SlackDouble() as slack:
+    with SlackDouble(clock_scale=6) as slack:
         scene = Scene(slack, home)
         http = {
             "slack_app_token": SecretStr(""),

@@ -131,7 +131,7 @@ class Served:
         def is_so() -> bool:
             return all(map(self.finds, finds)) and not any(map(self.finds, misses))
 
-        self.process.until(is_so, seconds=120)
+        self.process.until(is_so, pause=0.5)
 
     def stop(self) -> None:
         self._client.close()

@@ -22,7 +22,7 @@ from metaflowbot.bot import Bot
 from metaflowbot.domain import Answer
 from metaflowbot.escalation import Session, Solution
 from metaflowbot.store import Asking, Store
-from tests.process import MAIN, Process
+from tests.process import MAIN, SECONDS, Process
 from tests.slack_double import SlackDouble
 from tests.trenches_scene import said, until
 
@@ -89,7 +89,7 @@ class Town:
             )
             return next((m for m in messages if m.get("bot_id") and text in said(m)), None)
 
-        return dict(until(found, 60))
+        return dict(until(found, SECONDS))
 
     def fill(self, step: str, values: dict[str, Any]) -> None:
         card = self.seen("Open the thread", self.trenches)
@@ -133,7 +133,7 @@ def test_a_question_that_nobody_could_answer_becomes_a_write_up_and_an_answer(to
 def asked_and_handed_on(town: Town) -> str:
     """Ann asks, the bot has no answer, and she asks for a human; the thread."""
     mention = f"<@{town.slack.bot_user_id}> {QUESTION}"
-    until(lambda: town.slack.sockets, 60)
+    until(lambda: town.slack.sockets, SECONDS)
     thread = town.slack.say(town.channel, town.ann, mention)
     answer = answered(town, thread)
     town.slack.click(town.channel, answer["ts"], "metaflowbot_human", town.ann)
@@ -144,14 +144,16 @@ def asked_and_handed_on(town: Town) -> str:
 def answered(town: Town, thread: str) -> dict[str, Any]:
     """The bot's answer with its buttons, once it stands whole and the bot has it on record."""
     store = Store.open(f"sqlite:///{town.home}/metaflowbot.db")
-    until(lambda: any(post.answer_id for post in store.slack.posts_to(town.channel, thread)), 60)
+    until(
+        lambda: any(post.answer_id for post in store.slack.posts_to(town.channel, thread)), SECONDS
+    )
     store.close()
 
     def whole() -> dict[str, Any] | None:
         messages = town.slack.thread(town.channel, thread)
         return next((m for m in messages if "metaflowbot_human" in json.dumps(m)), None)
 
-    return dict(until(whole, 60))
+    return dict(until(whole, SECONDS))
 
 
 def solved_in_slack(town: Town, thread: str) -> str:
@@ -180,7 +182,7 @@ def answered_from(process: Process, thread: str) -> bool:
         cited = [each["document_id"] for each in said["citations"]]
         return not said["abstained"] and f"slack:ask-metaflow/{thread}" in cited
 
-    return bool(process.until(found, 90))
+    return bool(process.until(found, pause=0.5))
 
 
 def packed_and_run(town: Town, identity: str) -> None:
@@ -260,7 +262,7 @@ we = identify(made.patient)
 desk = Desk(
     settings, bot, store, we, clients, people, rules, lambda: None, lambda errand: errand()
 )
-workers = Workers(store, Board(desk), lease_seconds=0.4)
+workers = Workers(store, Board(desk), lease_seconds=2.0)
 workers.start()
 while store.health().depth:
     time.sleep(0.02)

@@ -209,13 +209,18 @@ class SlackDouble:
 
     def click(self, channel: str, ts: str, action_id: str, user: str, value: Any = None) -> Ack:
         """Uses an element of a message; `value` picks an option or a feedback button."""
+        return self.send_payload(self.click_payload(channel, ts, action_id, user, value))
+
+    def click_payload(
+        self, channel: str, ts: str, action_id: str, user: str, value: Any = None
+    ) -> Json:
+        """What Slack sends for a click on the message as it is now, for `send_payload`."""
         with self.workspace.lock:
             place = self._channel(channel)
             message, _ = payloads.seen_message(self.workspace, place, ts, user)
             blocks = message["blocks"]
             action = payloads.action_of(self.workspace, blocks, action_id, user, value)
-            payload = payloads.block_actions(self.workspace, place, ts, user, action)
-        return self._interact("interactive", payload)
+            return payloads.block_actions(self.workspace, place, ts, user, action)
 
     def click_view(self, view_id: str, action_id: str, user: str, value: Any = None) -> Ack:
         """Uses an element of a modal or of the App Home."""
@@ -248,7 +253,7 @@ class SlackDouble:
         return ack
 
     def send_payload(self, payload: Json) -> Ack:
-        """Sends an interaction that no person could set off, as it is."""
+        """Sends an interaction as it is: one that was made before, or that no person sets off."""
         return self._interact("interactive", payload)
 
     def submit(self, view_id: str, user: str, values: Json | None = None) -> Ack:

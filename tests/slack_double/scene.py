@@ -68,7 +68,7 @@ class Scene:
         try:
             yield
         finally:
-            handler.close()
+            close(handler)
 
     @contextmanager
     def by_http(self, app: App) -> Iterator[None]:
@@ -86,3 +86,17 @@ class Scene:
             http.shutdown()
             http.server_close()
             thread.join()
+
+
+def close(handler: SocketModeHandler) -> None:
+    """Close a socket, also one that was only just opened: its thread may miss that it is to end.
+
+    Where it does not close all the same it is left to end with the tests.
+    """
+    closing = threading.Thread(target=handler.close, daemon=True)
+    closing.start()
+    for _ in range(100):
+        handler.client.current_session_state.terminated = True
+        closing.join(0.1)
+        if not closing.is_alive():
+            return
