@@ -74,7 +74,7 @@ class Process:
     def said(self) -> str:
         return "\n".join(self.lines)
 
-    def until(self, condition: Callable[[], Any], pause: float = 0.02) -> Any:
+    def until(self, condition: Callable[[], Any], *, pause: float = 0.02) -> Any:
         """The first truthy value of the condition, while the process lives; `pause` in seconds."""
         deadline = time.monotonic() + SECONDS
         while not (value := condition()):

@@ -51,7 +51,7 @@ class Fleet:
         started = [self._started() for _ in range(count)]
         self.processes += started
         for process in started:
-            process.until(lambda process=process: is_ready(process), _START_SECONDS)
+            process.until(lambda process=process: is_ready(process))
 
     def _started(self) -> Process:
         return Process(self.home, ("serve", "--port", "0"), self._environment, self._main)
